@@ -1,0 +1,60 @@
+# `make` alone prints this list.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help install run test test-all check format lock bench soak demo clean
+
+help: ## print the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make .venv and install exactly what the lock says
+
+$(STAMP): deploy/requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name it with: make PYTHON=python3.12 install" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+	  { echo "python3 -m venv failed: on Debian and Ubuntu, apt-get install python3-venv" >&2; exit 1; }
+	@echo "installing the locked packages into .venv (the first time takes about a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: install ## start everything on this machine: Kafka, MongoDB, API, one worker
+	@exec $(BIN)/dispatcher run --local
+
+test: install ## every test but the long ones
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: install ## every test
+	@$(BIN)/python -m pytest
+
+check: install ## lint, types, import direction
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+format: install ## format the code and sort its imports
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+lock: install ## resolve the dependencies again, newest first
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --upgrade pyproject.toml -o deploy/requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --upgrade pyproject.toml --extra local --group dev -o deploy/requirements-dev.lock
+
+bench: install ## measure throughput and latency on this machine
+	@$(BIN)/python -m tests.bench
+
+soak: install ## the long fault runs
+	@$(BIN)/python -m pytest -m slow tests/faults
+
+demo: install ## tell the whole story in a terminal, in under a minute
+	@$(BIN)/dispatcher demo
+
+clean: ## remove .venv, local data and build output
+	@rm -rf .venv .local build dist .mypy_cache .ruff_cache .import_linter_cache

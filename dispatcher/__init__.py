@@ -1,0 +1,1 @@
+"""Webhook dispatcher: domain events from Kafka, delivered as signed webhooks."""

@@ -1,0 +1,214 @@
+"""What the API answers: one model for each shape, filled from what the operations return."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
+
+from dispatcher.core.delivery_log import LoggedAttempt, LoggedDelivery
+from dispatcher.core.model import PayloadFormat, Webhook
+from dispatcher.core.payload import CLOUDEVENTS_CONTENT_TYPE
+from dispatcher.operations.times import rfc3339
+from dispatcher.operations.webhooks import CreatedWebhook, Warned
+
+
+class Answer(BaseModel):
+    """A JSON object that is answered."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class WarningAnswer(Answer):
+    """Something that was accepted and is probably not meant."""
+
+    field: str = Field(description="path of the field, such as events.0")
+    message: str
+
+
+class WebhookAnswer(Answer):
+    """A webhook, without its secrets."""
+
+    id: str
+    name: str | None
+    description: str | None
+    url: str
+    method: str
+    content_type: str = Field(description="of the requests; application/cloudevents+json with that payload_format")
+    events: list[str]
+    status: str
+    disabled_reason: str | None
+    disabled_at: str | None
+    notification_type: str
+    payload_format: str
+    max_attempts: int
+    headers: dict[str, str]
+    api_key_set: bool
+    api_key_header: str
+    timeout_seconds: int
+    rate_limit: float | None
+    created_at: str
+    updated_at: str
+
+
+class ChangedWebhookAnswer(WebhookAnswer):
+    """A webhook after a change."""
+
+    warnings: list[WarningAnswer]
+
+
+class CreatedWebhookAnswer(ChangedWebhookAnswer):
+    """A new webhook, with its secret."""
+
+    secret: str = Field(description="shown this once", repr=False)
+
+
+class WebhookPageAnswer(Answer):
+    """A page of webhooks, newest first."""
+
+    data: list[WebhookAnswer]
+    next_cursor: str | None
+
+
+class DeliveryAnswer(Answer):
+    """One delivery in a list: the summary of its latest step."""
+
+    id: str
+    event_id: str
+    event_type: str
+    status: str
+    response_code: int | None = Field(description="null where no response came")
+    response_time_ms: float | None = Field(description="null where no attempt was made")
+    attempts_made: int
+    created_at: str
+    updated_at: str
+    next_attempt_at: str | None
+    error: str | None
+    reason: str | None = Field(description="why it failed for good or was skipped")
+    test: bool
+    replay_id: str | None = Field(description="the replay that made its latest attempts")
+
+
+class AttemptAnswer(Answer):
+    """One attempt of a delivery."""
+
+    attempt: int
+    at: str
+    status: str = Field(description="where the delivery stood after it")
+    response_code: int | None
+    response_time_ms: float
+    response_body: str = Field(description="its first 4 KiB as text; what is no UTF-8 is replaced")
+    error: str | None
+    replay_id: str | None
+
+
+class DeliveryDetailAnswer(DeliveryAnswer):
+    """One delivery with its attempts, oldest first."""
+
+    attempts: list[AttemptAnswer]
+
+
+class DeliveryPageAnswer(Answer):
+    """A page of deliveries, newest first."""
+
+    data: list[DeliveryAnswer]
+    next_cursor: str | None
+
+
+def json_answer(answer: Answer, *, status: int = 200, location: str | None = None) -> web.Response:
+    """Make the response: compact UTF-8 JSON that no cache keeps."""
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    if location is not None:
+        headers["Location"] = location
+    return web.Response(status=status, body=answer.model_dump_json().encode("utf-8"), headers=headers)
+
+
+def webhook_answer(webhook: Webhook) -> WebhookAnswer:
+    """Show a webhook."""
+    subscription = webhook.subscription
+    cloudevents = subscription.payload_format == PayloadFormat.CLOUDEVENTS
+    return WebhookAnswer(
+        id=subscription.id,
+        name=webhook.name,
+        description=webhook.description,
+        url=webhook.url,
+        method=subscription.method,
+        content_type=CLOUDEVENTS_CONTENT_TYPE if cloudevents else subscription.content_type,
+        events=list(subscription.events),
+        status=subscription.status,
+        disabled_reason=webhook.disabled_reason,
+        disabled_at=_time(webhook.disabled_at_ms),
+        notification_type=webhook.notification_type,
+        payload_format=subscription.payload_format,
+        max_attempts=subscription.max_attempts,
+        headers=dict(subscription.headers),
+        api_key_set=subscription.api_key is not None,
+        api_key_header=subscription.api_key_header,
+        timeout_seconds=subscription.timeout_seconds,
+        rate_limit=subscription.rate_limit,
+        created_at=rfc3339(webhook.created_at_ms),
+        updated_at=rfc3339(webhook.updated_at_ms),
+    )
+
+
+def changed_webhook_answer(webhook: Webhook, warnings: Iterable[Warned]) -> ChangedWebhookAnswer:
+    """Show a webhook after a change."""
+    return ChangedWebhookAnswer(**_fields(webhook_answer(webhook)), warnings=_warnings(warnings))
+
+
+def created_webhook_answer(created: CreatedWebhook) -> CreatedWebhookAnswer:
+    """Show a new webhook and its secret."""
+    return CreatedWebhookAnswer(
+        **_fields(webhook_answer(created.webhook)), warnings=_warnings(created.warnings), secret=created.secret
+    )
+
+
+def delivery_answer(delivery: LoggedDelivery) -> DeliveryAnswer:
+    """Show a delivery without its attempts."""
+    return DeliveryAnswer(
+        id=delivery.delivery_id,
+        event_id=delivery.event_id,
+        event_type=delivery.event_type,
+        status=delivery.status,
+        response_code=delivery.response_code or None,
+        response_time_ms=round(delivery.duration_ms, 3) if delivery.attempts_made else None,
+        attempts_made=delivery.attempts_made,
+        created_at=rfc3339(delivery.created_at_ms),
+        updated_at=rfc3339(delivery.updated_at_ms),
+        next_attempt_at=_time(delivery.next_attempt_at_ms),
+        error=delivery.error or None,
+        reason=delivery.reason or None,
+        test=delivery.test,
+        replay_id=delivery.run or None,
+    )
+
+
+def delivery_detail_answer(delivery: LoggedDelivery) -> DeliveryDetailAnswer:
+    """Show a delivery with its attempts."""
+    attempts = sorted(delivery.attempts, key=lambda made: (made.run, made.attempt))
+    return DeliveryDetailAnswer(**_fields(delivery_answer(delivery)), attempts=[_attempt(made) for made in attempts])
+
+
+def _attempt(made: LoggedAttempt) -> AttemptAnswer:
+    return AttemptAnswer(
+        attempt=made.attempt,
+        at=rfc3339(made.at_ms),
+        status=made.status,
+        response_code=made.response_code or None,
+        response_time_ms=round(made.duration_ms, 3),
+        response_body=made.response_body.decode("utf-8", "replace"),
+        error=made.error or None,
+        replay_id=made.run or None,
+    )
+
+
+def _fields(answer: Answer) -> dict[str, Any]:
+    return {name: getattr(answer, name) for name in type(answer).model_fields}
+
+
+def _warnings(warnings: Iterable[Warned]) -> list[WarningAnswer]:
+    return [WarningAnswer(field=warned.field, message=warned.message) for warned in warnings]
+
+
+def _time(at_ms: int | None) -> str | None:
+    return None if at_ms is None else rfc3339(at_ms)

@@ -1,0 +1,147 @@
+"""Errors as problem details, and the middleware that turns every error into one.
+
+Source: RFC 9457 (problem details), RFC 6750 section 3 (WWW-Authenticate), RFC 9110 section 10.2.3 (Retry-After).
+"""
+
+import traceback
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from dispatcher.api.request_ids import request_id_of
+from dispatcher.core.errors import (
+    ConflictError,
+    DispatcherError,
+    InvalidInputError,
+    NotFoundError,
+    UnauthorizedError,
+    UnavailableError,
+)
+
+PROBLEM_JSON = "application/problem+json"
+RETRY_AFTER_SECONDS = 5
+
+_log = structlog.get_logger(__name__)
+
+_ADVICE = {
+    404: "there is nothing at this path; every call starts with /v1, such as GET /v1/webhooks",
+    405: "this path doesn't take that method; the Allow header lists those it takes",
+}
+
+
+class ProblemError(Exception):
+    """A request that can't be served as it is; for what only HTTP knows, such as a media type.
+
+    Args:
+        status: 4xx or 5xx.
+        detail: What is wrong and what to do.
+        headers: Further headers of the answer.
+    """
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        self.status = status
+        self.detail = detail
+        self.headers = dict(headers or {})
+        super().__init__(detail)
+
+
+def problem(
+    request: web.BaseRequest,
+    status: int,
+    detail: str,
+    *,
+    fields: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    """Make the answer that says what is wrong.
+
+    Args:
+        request: What is answered; its id goes along.
+        status: 4xx or 5xx.
+        detail: What is wrong and what to do.
+        fields: Wrong fields: path to what is wrong with it.
+        headers: Further headers.
+    """
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "request_id": request_id_of(request),
+    }
+    if fields is not None:
+        body["errors"] = [{"field": name, "problem": words} for name, words in fields.items()]
+    return web.Response(
+        status=status,
+        body=orjson.dumps(body),
+        headers={"Content-Type": PROBLEM_JSON, "Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+@web.middleware
+async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every error with problem details; what nobody foresaw is logged and told apart by the request id only."""
+    try:
+        return await handler(request)
+    except DispatcherError as error:
+        return _of_error(request, error)
+    except ProblemError as error:
+        return problem(request, error.status, error.detail, headers=error.headers)
+    except web.HTTPException as error:
+        return _of_http(request, error)
+    except Exception as error:  # noqa: BLE001 - the last line: whoever called gets an answer, the log the cause
+        return _unforeseen(request, error)
+
+
+def _of_error(request: web.Request, error: DispatcherError) -> web.Response:
+    match error:
+        case InvalidInputError():
+            count = len(error.fields)
+            detail = "1 field is wrong" if count == 1 else f"{count} fields are wrong"
+            return problem(request, 422, f"{detail}; errors says what to send instead", fields=error.fields)
+        case UnauthorizedError():
+            return _unauthorized(request, error)
+        case NotFoundError():
+            return problem(request, 404, str(error))
+        case ConflictError():
+            return problem(request, 409, str(error))
+        case UnavailableError():
+            _log.warning("unavailable", request_id=request_id_of(request), error=str(error))
+            return problem(
+                request,
+                503,
+                f"the service can't reach its database; send the request again in {RETRY_AFTER_SECONDS} seconds",
+                headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+            )
+    return _unforeseen(request, error)
+
+
+def _unauthorized(request: web.Request, error: UnauthorizedError) -> web.Response:
+    challenge = 'Bearer realm="webhooks"'
+    if error.forbidden:
+        challenge += ', error="insufficient_scope"'
+    elif "Authorization" in request.headers:
+        challenge += ', error="invalid_token"'
+    status = 403 if error.forbidden else 401
+    return problem(request, status, str(error), headers={"WWW-Authenticate": challenge})
+
+
+def _of_http(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
+    if error.status < HTTPStatus.BAD_REQUEST:
+        raise error
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+    return problem(request, error.status, _ADVICE.get(error.status, error.reason), headers=headers)
+
+
+def _unforeseen(request: web.Request, error: Exception) -> web.Response:
+    # As text: a renderer given the exception itself may show local variables, and those hold secrets.
+    trace = "".join(traceback.format_exception(error))
+    _log.error("request failed", request_id=request_id_of(request), method=request.method, traceback=trace)
+    return problem(
+        request, 500, "this is a fault of the service; tell its operator the request_id, and send the request again"
+    )

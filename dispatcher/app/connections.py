@@ -1,0 +1,65 @@
+"""Connections built from the settings, each closed at the end of its `async with`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from dispatcher.app.clock import SystemClock, draw
+from dispatcher.core.errors import DispatcherError, SettingsError
+from dispatcher.kafka.producer import KafkaProducer
+from dispatcher.mongo.api_keys import MongoApiKeys
+from dispatcher.mongo.client import Connection, connect, ensure_indexes
+from dispatcher.operations.api_keys import ApiKeys
+from dispatcher.settings import Settings
+
+RECORD_MARGIN_BYTES = 65_536
+"""What the own headers of a record may add to an event."""
+
+
+@asynccontextmanager
+async def mongo_connection(settings: Settings) -> AsyncIterator[Connection]:
+    """Connect to MongoDB, make sure that it answers and has the indexes.
+
+    Raises:
+        UnavailableError: MongoDB is out of reach.
+        SettingsError: The connection string can't be used.
+    """
+    try:
+        connection = connect(settings.mongo)
+    except DispatcherError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the driver raises for a bad address; its types stay in mongo
+        # The driver's own words may hold parts of the address, and so a password.
+        raise SettingsError(
+            [f"DISPATCHER_MONGO_URI can't be used ({type(error).__name__}); check its host, options and escapes"]
+        ) from None
+    try:
+        await connection.ping()
+        await ensure_indexes(connection, settings.mongo)
+        yield connection
+    finally:
+        connection.close()
+
+
+@asynccontextmanager
+async def kafka_producer(settings: Settings) -> AsyncIterator[KafkaProducer]:
+    """Connect a producer; at the end, what is under way is waited for.
+
+    Raises:
+        UnavailableError: Kafka is out of reach.
+        MisconfiguredError: It refuses the credentials.
+    """
+    producer = KafkaProducer(
+        settings.kafka, max_record_bytes=settings.topics.max_event_bytes + RECORD_MARGIN_BYTES, compression="lz4"
+    )
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+@asynccontextmanager
+async def api_keys(settings: Settings) -> AsyncIterator[ApiKeys]:
+    """Open the API keys; raises what `mongo_connection` raises."""
+    async with mongo_connection(settings) as connection:
+        yield ApiKeys(MongoApiKeys(connection.api_keys), SystemClock(), draw)

@@ -1,0 +1,353 @@
+"""One worker: consumes, matches, sends, until it is told to stop."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+
+import structlog
+import uvloop
+
+from dispatcher.api.health import make_operations_app
+from dispatcher.app.child import ControlChannel
+from dispatcher.app.clock import SystemClock
+from dispatcher.app.connections import kafka_producer, mongo_connection
+from dispatcher.app.logging import configure
+from dispatcher.app.resolve import resolve_settings
+from dispatcher.app.serving import Listener, listen
+from dispatcher.app.supervisor import call_on_signals
+from dispatcher.core.addresses import AddressPolicy
+from dispatcher.core.errors import DispatcherError, MisconfiguredError, TopicsError, UnavailableError
+from dispatcher.core.matching import SubscriptionIndex
+from dispatcher.core.model import RetryTier
+from dispatcher.core.sealing import Keyring
+from dispatcher.core.topics import TopicNames, group_of
+from dispatcher.http.sender import Sender
+from dispatcher.kafka import topics
+from dispatcher.kafka.consumer import KafkaConsumer
+from dispatcher.kafka.lag import LagReader
+from dispatcher.kafka.producer import KafkaProducer
+from dispatcher.metrics import Metrics
+from dispatcher.mongo.client import Connection
+from dispatcher.mongo.delivery_log import MongoDeliveryLog
+from dispatcher.mongo.subscription_feed import SubscriptionFeed
+from dispatcher.mongo.webhooks import MongoWebhooks
+from dispatcher.pipeline.pipeline import Limits, Outside, Pipeline
+from dispatcher.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+STALE_SECONDS = 300.0
+LAG_SECONDS = 10.0
+WATCH_SECONDS = 1.0
+STUCK_SECONDS = 30.0
+TIER_FETCH_BYTES = 256 * 1024
+OTHER_FETCH_BYTES = 1024 * 1024
+
+
+class Worker:
+    """A worker's parts, built from the settings.
+
+    Args:
+        settings: All of them.
+        connection: MongoDB.
+        producer: Kafka's producer.
+        former_tiers: Tiers that are no longer configured and whose topics are to be emptied.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        connection: Connection,
+        producer: KafkaProducer,
+        former_tiers: tuple[RetryTier, ...] = (),
+    ) -> None:
+        self._settings = settings
+        self._connection = connection
+        self._producer = producer
+        self._former_tiers = former_tiers
+        self._clock = SystemClock()
+        self._names = TopicNames(settings.topics.prefix, settings.topics.tiers)
+        self._stop = asyncio.Event()
+        self._fault: BaseException | None = None
+        tiers = (*settings.topics.tiers, *former_tiers)
+        self.metrics = Metrics(tier.name for tier in tiers)
+        self.index = SubscriptionIndex()
+        webhooks = MongoWebhooks(connection.webhooks)
+        self._feed = SubscriptionFeed(connection.webhooks, self.index, self._clock)
+        self._sender = Sender(
+            AddressPolicy(settings.send.allow_http, settings.send.allowed_networks, settings.send.allowed_ports),
+            ca_bundle=settings.send.ca_bundle,
+            egress_proxy=settings.send.egress_proxy,
+        )
+        self.pipeline = Pipeline(
+            Outside(self._sender, producer, MongoDeliveryLog(connection.deliveries), webhooks, self._clock),
+            self.index,
+            Keyring(settings.encryption_keys),
+            self._names,
+            Limits(
+                settings.send.max_in_flight,
+                settings.topics.max_event_bytes,
+                settings.topics.default_workspace,
+                settings.send.user_agent,
+            ),
+            self.metrics,
+            self._is_fresh,
+            self.fail,
+        )
+        self._consumers: list[KafkaConsumer] = []
+        self._add_roles()
+        self.metrics.gauge("index_subscriptions", "Subscriptions in memory", lambda: self._feed.size)
+        self.metrics.gauge(
+            "index_staleness_seconds", "Age of the last proof that the index is current", self._staleness
+        )
+        self.metrics.gauge("index_broken_documents", "Stored webhooks that can't be read", lambda: self._feed.broken)
+
+    def stop(self) -> None:
+        """Begin to end: finish or hand over what is in flight, then return from `run`."""
+        self._stop.set()
+
+    def fail(self, fault: BaseException) -> None:
+        """Note a fault that no trying again can mend, and begin to end."""
+        if self._fault is None:
+            self._fault = fault
+            log.error("the worker ends", fault=str(fault), kind=type(fault).__name__)
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Work until `stop` or a fault.
+
+        Raises:
+            MisconfiguredError: Kafka refuses for good.
+            Exception: Whatever else ended the worker.
+        """
+        asyncio.get_running_loop().set_exception_handler(self._on_unhandled)
+        following = asyncio.create_task(self._feed.run(), name="subscription feed")
+        tasks = [following]
+        try:
+            await self._until_loaded(following)
+            # What was loaded lives as long as the process: the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(50_000, 20, 50)
+            tasks.append(asyncio.create_task(self._run_pipeline(), name="pipeline"))
+            tasks.append(asyncio.create_task(self._watch(), name="watch"))
+            tasks.append(asyncio.create_task(self._measure_lag(), name="lag"))
+            await self._stop.wait()
+        finally:
+            await self.pipeline.stop()
+            await self._sender.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if self._fault is not None:
+            raise self._fault
+
+    async def readiness(self) -> Mapping[str, str | None]:
+        """Say of each part what keeps it from being ready; None where nothing does."""
+        waiting = [role.name for role in self.pipeline.roles if not role.joined]
+        return {
+            "index": None if self._is_fresh() else "the subscriptions are not loaded, or are stale",
+            "groups": f"not joined yet: {', '.join(waiting)}" if waiting else None,
+            "kafka": None if self._producer.healthy else "produces are not acknowledged",
+            "mongo": None if self.pipeline.buffer.failing_since is None else "the delivery log can't be written",
+        }
+
+    def _add_roles(self) -> None:
+        wanted = self._settings.topics
+        source = self._consumer(
+            "source",
+            topics=() if wanted.source_pattern else wanted.source_topics,
+            pattern=wanted.source_pattern,
+            start_from=wanted.start_from,
+            fetch_bytes=OTHER_FETCH_BYTES,
+        )
+        self.pipeline.add_source(source)
+        for tier in (*wanted.tiers, *self._former_tiers):
+            name = f"retry.{tier.name}"
+            consumer = self._consumer(name, topics=(self._names.retry(tier),), fetch_bytes=TIER_FETCH_BYTES)
+            self.pipeline.add_own(name, consumer, tier)
+        for name, topic in (("overflow", self._names.overflow), ("replay", self._names.replay)):
+            self.pipeline.add_own(name, self._consumer(name, topics=(topic,), fetch_bytes=OTHER_FETCH_BYTES))
+
+    def _consumer(
+        self,
+        role: str,
+        *,
+        topics: tuple[str, ...],
+        fetch_bytes: int,
+        pattern: str | None = None,
+        start_from: object = None,
+    ) -> KafkaConsumer:
+        consumer = KafkaConsumer(
+            self._settings.kafka,
+            group=group_of(self._settings.topics.consumer_group, role),
+            topics=topics,
+            pattern=pattern,
+            excluded_prefix=f"{self._settings.topics.prefix}.",
+            start_from=start_from,  # type: ignore[arg-type]
+            max_partition_fetch_bytes=fetch_bytes,
+        )
+        self._consumers.append(consumer)
+        return consumer
+
+    def _staleness(self) -> float:
+        return self._feed.staleness_seconds(self._clock.monotonic())
+
+    def _is_fresh(self) -> bool:
+        return self._staleness() < STALE_SECONDS
+
+    async def _until_loaded(self, following: "asyncio.Task[None]") -> None:
+        ready = asyncio.create_task(self._feed.ready())
+        stopped = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({ready, stopped, following}, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        stopped.cancel()
+
+    async def _run_pipeline(self) -> None:
+        try:
+            await self.pipeline.run()
+        except* MisconfiguredError as group:
+            self.fail(group.exceptions[0])
+        except* Exception as group:  # noqa: BLE001 - whatever it is, the worker can't go on
+            self.fail(group)
+
+    async def _watch(self) -> None:
+        with stuck_loop_watch():
+            while True:
+                await asyncio.sleep(WATCH_SECONDS)
+                failures = [consumer.failure for consumer in self._consumers] + [self._producer.failure]
+                if (fault := next((each for each in failures if each is not None), None)) is not None:
+                    self.fail(fault)
+
+    async def _measure_lag(self) -> None:
+        consumer_group = self._settings.topics.consumer_group
+        reader = LagReader(self._settings.kafka)
+        try:
+            while True:
+                with contextlib.suppress(UnavailableError):
+                    lag: dict[tuple[str, int], int] = {}
+                    for role in self.pipeline.roles:
+                        mine = set(role.assigned_to)
+                        group = group_of(consumer_group, role.name)
+                        found = await reader.lag(group, sorted({topic for topic, _ in mine}))
+                        lag.update({each: records for each, records in found.items() if each in mine})
+                    self.metrics.set_lag(lag)
+                await asyncio.sleep(LAG_SECONDS)
+        finally:
+            await reader.stop()
+
+    def _on_unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        fault = context.get("exception")
+        if isinstance(fault, Exception) and not isinstance(fault, OSError):
+            log.error("unhandled", message=str(context.get("message")), exc_info=fault)
+            self.fail(fault)
+        else:
+            loop.default_exception_handler(context)
+
+
+@contextlib.contextmanager
+def stuck_loop_watch(stuck_seconds: float = STUCK_SECONDS) -> Iterator[None]:
+    """End the process where the event loop doesn't turn for so long: its supervisor starts another."""
+    loop = asyncio.get_running_loop()
+    turned_at = time.monotonic()
+    ended = threading.Event()
+
+    def note() -> None:
+        nonlocal turned_at
+        turned_at = time.monotonic()
+
+    def watch() -> None:
+        while not ended.wait(stuck_seconds / 10):
+            if time.monotonic() - turned_at > stuck_seconds:
+                os.write(2, b"the event loop has not turned for too long; the process ends\n")
+                os._exit(70)
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(note)
+
+    thread = threading.Thread(target=watch, name="stuck-loop-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+@asynccontextmanager
+async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
+    """Connect everything that a worker needs.
+
+    Raises:
+        TopicsError: The own topics are missing or wrong.
+        UnavailableError: Kafka or MongoDB is out of reach.
+        MisconfiguredError: Kafka refuses the credentials.
+    """
+    async with AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(mongo_connection(settings))
+        if problems := await topics.check(settings.kafka, settings.topics):
+            raise TopicsError(problems)
+        former = await topics.former_tiers(settings.kafka, settings.topics)
+        producer = await stack.enter_async_context(kafka_producer(settings))
+        if former:
+            log.warning("tiers that are no longer configured are emptied", tiers=[tier.name for tier in former])
+        yield Worker(settings, connection, producer, tuple(former))
+
+
+async def serve_worker(
+    settings: Settings, *, on_signals: Callable[[Callable[[], None]], None], announce: Callable[[int], None]
+) -> None:
+    """Run a worker with its metrics page.
+
+    Args:
+        settings: All of them; the metrics page listens where they say.
+        on_signals: Is given what is to be called when the process is told to end.
+        announce: Is told the port of the metrics page.
+    """
+    async with open_worker(settings) as worker:
+        on_signals(worker.stop)
+
+        async def page() -> bytes:
+            return worker.metrics.page()
+
+        app = make_operations_app(lambda: True, worker.readiness, page)
+        async with listen(app, Listener(settings.server.metrics_host, settings.server.metrics_port)) as port:
+            announce(port)
+            await worker.run()
+
+
+def main(*, local: bool, worker_number: int, control: ControlChannel | None) -> int:
+    """Run one worker until SIGTERM or SIGINT.
+
+    Args:
+        local: Local defaults hold.
+        worker_number: Shown on every line of the log.
+        control: The channel to the supervisor; None where there is none.
+
+    Returns:
+        The exit code: 0 after a clean end, 1 after a fault.
+    """
+    settings = resolve_settings(run_local=local)
+    configure(settings.log, fields={"worker": worker_number} if control else None)
+    if control is not None:
+        # Several workers share this host: each takes a free port, and the supervisor's page merges them.
+        settings = replace(settings, server=replace(settings.server, metrics_host="127.0.0.1", metrics_port=0))
+
+    def announce(port: int) -> None:
+        if control is not None:
+            control.announce(metrics_port=port)
+        else:
+            log.info("worker started", metrics=f"http://{settings.server.metrics_host}:{port}/metrics")
+
+    try:
+        uvloop.run(serve_worker(settings, on_signals=call_on_signals, announce=announce))
+    except DispatcherError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the fault was logged where it was met
+        log.critical("the worker ended by a fault", fault=str(error), kind=type(error).__name__)
+        return 1
+    return 0

@@ -1,0 +1,190 @@
+"""From a record's bytes to an event.
+
+Accepted are the plain JSON envelope, and CloudEvents 1.0 in binary mode (`ce_*` headers) and structured mode.
+
+Source: CloudEvents 1.0.2 section 3, its Kafka protocol binding section 3, its JSON event format section 3.
+"""
+
+import base64
+import binascii
+import datetime as dt
+import re
+from typing import Any
+
+from dispatcher.core.errors import UndecodableError
+from dispatcher.core.json_form import Document, dump, parse
+from dispatcher.core.matching import TYPE
+from dispatcher.core.model import WORKSPACE_ID, DeadLetterReason, Event, Origin, RecordHeaders
+from dispatcher.core.records import kept_headers
+
+_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}")
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_STRUCTURED = b"application/cloudevents"
+_CORE_ATTRIBUTES = frozenset({"id", "type", "source", "time", "specversion", "data", "data_base64", "datacontenttype"})
+_ATTRIBUTE = re.compile(r"[a-z0-9]{1,64}")
+
+
+def decode(value: bytes | None, headers: RecordHeaders, origin: Origin, default_workspace: str | None) -> Event:
+    """Decode a record of a source topic, or an own record that carries such a record's value and headers on.
+
+    Args:
+        value: The record's value.
+        headers: Its headers; `dispatcher-*` ones mean nothing here.
+        origin: Coordinates on the source topic: what a missing id or time is made from.
+        default_workspace: Workspace of events that name none; None refuses them.
+
+    Raises:
+        UndecodableError: It is no event; carries the dead letter's reason and says what is wrong, with the byte
+            where that is known.
+    """
+    if not value:
+        raise UndecodableError("the record has no value" if value is None else "the record's value is empty")
+    kept: RecordHeaders = ()
+    if headers:
+        kept = kept_headers(headers)
+        named = dict(kept)
+        if "ce_specversion" in named:
+            return _binary(value, named, kept, origin, default_workspace)
+    document = parse(value)
+    fields = document.value
+    if type(fields) is not dict:
+        raise UndecodableError('the value is JSON, but no object; write {"type": …, "data": {…}}')
+    if "specversion" in fields:
+        return _structured(document, kept, value, origin, default_workspace)
+    context = fields.get("context")
+    if context is not None and type(context) is not dict:
+        raise UndecodableError("context is neither an object nor null")
+    return Event(
+        _event_id(fields.get("id"), origin),
+        _event_type(fields.get("type")),
+        _created_at(fields.get("created_at"), origin),
+        _workspace(fields.get("workspace_id"), default_workspace),
+        "",
+        document.dump(fields.get("data")),
+        None if context is None else document.dump(context),
+        _traceparent(kept),
+        origin,
+        value,
+        kept,
+    )
+
+
+def rfc3339(unix_ms: int) -> str:
+    """Return unix milliseconds as RFC 3339 UTC with `Z`, with milliseconds only where they aren't zero."""
+    try:
+        at = dt.datetime.fromtimestamp(unix_ms / 1000, tz=dt.UTC)
+    except (ValueError, OverflowError, OSError):
+        raise UndecodableError("the record's timestamp is no time") from None
+    text = at.isoformat(timespec="milliseconds" if unix_ms % 1000 else "seconds")
+    return text.removesuffix("+00:00") + "Z"
+
+
+def _binary(
+    value: bytes, named: dict[str, bytes], kept: RecordHeaders, origin: Origin, default_workspace: str | None
+) -> Event:
+    content_type = named.get("content-type", b"application/json")
+    if content_type.startswith(_STRUCTURED) or b"json" not in content_type:
+        raise UndecodableError("the CloudEvent's data must be JSON; set the content-type header to application/json")
+    attributes: dict[str, Any] = {}
+    for name, raw in named.items():
+        if name.startswith("ce_"):
+            try:
+                attributes[name[3:]] = raw.decode()
+            except UnicodeDecodeError:
+                raise UndecodableError(f"the header {name} is not UTF-8") from None
+    document = parse(value)
+    return _cloud_event(attributes, document.dump(document.value), kept, value, origin, default_workspace)
+
+
+def _structured(
+    document: Document, kept: RecordHeaders, value: bytes, origin: Origin, default_workspace: str | None
+) -> Event:
+    fields = document.value
+    encoded = fields.get("data_base64")
+    if encoded is None:
+        data_json = document.dump(fields.get("data"))
+    else:
+        try:
+            inner = parse(base64.b64decode(encoded, validate=True))
+        except (binascii.Error, TypeError, ValueError):
+            raise UndecodableError("data_base64 is no base64") from None
+        data_json = inner.dump(inner.value)
+    return _cloud_event(fields, data_json, kept, value, origin, default_workspace)
+
+
+def _cloud_event(
+    attributes: dict[str, Any],
+    data_json: bytes,
+    kept: RecordHeaders,
+    value: bytes,
+    origin: Origin,
+    default_workspace: str | None,
+) -> Event:
+    if attributes.get("specversion") != "1.0":
+        raise UndecodableError("specversion is not 1.0, the only CloudEvents version accepted")
+    source = attributes.get("source")
+    if type(source) is not str or not _ID.fullmatch(source):
+        raise UndecodableError("the CloudEvent has no source")
+    workspace = attributes.get("workspaceid")
+    extensions = {
+        name: attribute
+        for name, attribute in attributes.items()
+        if name not in _CORE_ATTRIBUTES and _ATTRIBUTE.fullmatch(name) and type(attribute) in (str, int, bool)
+    }
+    return Event(
+        _event_id(attributes.get("id"), origin),
+        _event_type(attributes.get("type")),
+        _created_at(attributes.get("time"), origin),
+        _workspace(workspace, default_workspace),
+        source,
+        data_json,
+        None,
+        _traceparent((*kept, ("traceparent", str(attributes.get("traceparent", "")).encode()))),
+        origin,
+        value,
+        kept,
+        dump(extensions)[1:-1],
+    )
+
+
+def _event_id(given: Any, origin: Origin) -> str:
+    if given is None:
+        return f"evt_{origin.topic}-{origin.partition}-{origin.offset}-{origin.timestamp_ms}"
+    if type(given) is not str or not _ID.fullmatch(given):
+        raise UndecodableError("id is no string of 1 to 256 characters without control characters")
+    return given
+
+
+def _event_type(given: Any) -> str:
+    if given is None:
+        raise UndecodableError("the event has no type")
+    if type(given) is not str or not TYPE.fullmatch(given):
+        raise UndecodableError("type is not well-formed: letters, digits, '.', '_' and '-', at most 128 characters")
+    return given
+
+
+def _created_at(given: Any, origin: Origin) -> str:
+    if given is None:
+        return rfc3339(origin.timestamp_ms)
+    if type(given) is not str or not _ID.fullmatch(given):
+        raise UndecodableError("created_at is no string; write it as 2026-01-15T10:30:00Z")
+    return given
+
+
+def _workspace(given: Any, default_workspace: str | None) -> str:
+    if given is None:
+        if default_workspace is None:
+            raise UndecodableError("the event names no workspace_id", reason=DeadLetterReason.NO_WORKSPACE)
+        return default_workspace
+    if type(given) is not str or not WORKSPACE_ID.fullmatch(given):
+        raise UndecodableError("workspace_id is not well-formed: letters, digits, '.', '_', '-', at most 64 characters")
+    return given
+
+
+def _traceparent(headers: RecordHeaders) -> str | None:
+    for name, value in headers:
+        if name in {"traceparent", "ce_traceparent"}:
+            text = value.decode("ascii", "replace")
+            if _TRACEPARENT.fullmatch(text):
+                return text
+    return None

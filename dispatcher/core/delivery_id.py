@@ -1,0 +1,38 @@
+"""The delivery id: the same for one event and one subscription, whenever and by whomever it is derived."""
+
+import hashlib
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
+_SHIFTS = tuple(range(120, -1, -10))
+_LENGTH_BITS = 130
+
+
+class DeliveryIds:
+    """Derives the delivery ids of one event.
+
+    The id is `del_` and 26 base32 characters (RFC 4648, lower case) of SHA-256 over the length-prefixed
+    workspace, source, event id and subscription id: 130 bits.
+
+    Args:
+        workspace_id: The event's workspace.
+        source: CloudEvents source, else empty.
+        event_id: The event's id.
+    """
+
+    __slots__ = ("_prefix",)
+
+    def __init__(self, workspace_id: str, source: str, event_id: str) -> None:
+        self._prefix = hashlib.sha256(_prefixed(workspace_id) + _prefixed(source) + _prefixed(event_id))
+
+    def of(self, subscription_id: str) -> str:
+        """Return the id of this event's delivery to a subscription."""
+        digest = self._prefix.copy()
+        digest.update(_prefixed(subscription_id))
+        bits = int.from_bytes(digest.digest()[:17], "big") >> (136 - _LENGTH_BITS)
+        return "del_" + "".join([_PAIRS[(bits >> shift) & 1023] for shift in _SHIFTS])
+
+
+def _prefixed(text: str) -> bytes:
+    raw = text.encode("utf-8", "surrogatepass")
+    return len(raw).to_bytes(4, "big") + raw

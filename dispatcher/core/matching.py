@@ -1,0 +1,104 @@
+"""Which subscriptions an event goes to.
+
+For each workspace one dictionary from pattern to subscriptions. An event's type is asked for as itself, as each
+of its dotted prefixes followed by `.*`, and as `*`: the cost of matching grows with the segments of the type and
+with the matches, not with the number of subscriptions.
+"""
+
+import re
+from collections.abc import Iterator
+
+from dispatcher.core.model import Status, Subscription
+
+TYPE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+"""A well-formed event type."""
+
+_NOTHING: dict[str, Subscription] = {}
+
+
+def is_pattern(text: str) -> bool:
+    """Say whether a text may stand in a subscription's `events`: a type, `prefix.*`, or `*`."""
+    if text == "*":
+        return True
+    exact = text.removesuffix(".*")
+    return TYPE.fullmatch(exact) is not None
+
+
+def patterns_of(event_type: str) -> Iterator[str]:
+    """Yield every pattern that matches a type, the most exact first.
+
+    `user.*` matches every type under `user.`, at any depth, and not `user` itself.
+    """
+    yield event_type
+    end = event_type.rfind(".")
+    while end > 0:
+        yield event_type[:end] + ".*"
+        end = event_type.rfind(".", 0, end)
+    yield "*"
+
+
+class SubscriptionIndex:
+    """The subscriptions of all workspaces, in memory.
+
+    Holds subscriptions of every status, so that a retry finds the one it is for; matches active ones only.
+    """
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Subscription] = {}
+        self._by_workspace: dict[str, dict[str, dict[str, Subscription]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Subscription]:
+        return iter(list(self._by_id.values()))
+
+    def get(self, subscription_id: str) -> Subscription | None:
+        """Return a subscription of any status, or None."""
+        return self._by_id.get(subscription_id)
+
+    def put(self, subscription: Subscription) -> bool:
+        """Add a subscription, or take its newer revision.
+
+        Returns:
+            False where the index held a newer revision already; it then stays as it was.
+        """
+        known = self._by_id.get(subscription.id)
+        if known is not None:
+            if known.revision > subscription.revision:
+                return False
+            self._unlink(known)
+        self._by_id[subscription.id] = subscription
+        if subscription.status == Status.ACTIVE:
+            patterns = self._by_workspace.setdefault(subscription.workspace_id, {})
+            for pattern in subscription.events:
+                patterns.setdefault(pattern, {})[subscription.id] = subscription
+        return True
+
+    def remove(self, subscription_id: str) -> None:
+        """Forget a subscription; one that isn't held is no error."""
+        known = self._by_id.pop(subscription_id, None)
+        if known is not None:
+            self._unlink(known)
+
+    def match(self, workspace_id: str, event_type: str) -> list[Subscription]:
+        """Return the active subscriptions of this workspace that want this type, each once."""
+        patterns = self._by_workspace.get(workspace_id)
+        if patterns is None:
+            return []
+        found: dict[str, Subscription] | None = None
+        for pattern in patterns_of(event_type):
+            holders = patterns.get(pattern)
+            if holders:
+                found = holders if found is None else {**found, **holders}
+        return [] if found is None else list(found.values())
+
+    def _unlink(self, known: Subscription) -> None:
+        patterns = self._by_workspace.get(known.workspace_id, {})
+        for pattern in known.events:
+            holders = patterns.get(pattern, _NOTHING)
+            holders.pop(known.id, None)
+            if not holders:
+                patterns.pop(pattern, None)
+        if not patterns:
+            self._by_workspace.pop(known.workspace_id, None)

@@ -1,0 +1,100 @@
+"""From an event and a subscription to a request on the wire.
+
+What is the same for every delivery of a subscription is put together once, in a `RequestTemplate`.
+"""
+
+from dispatcher.core.errors import InvalidUrlError
+from dispatcher.core.exchange import Request
+from dispatcher.core.model import Event, PayloadFormat, Subscription
+from dispatcher.core.payload import CLOUDEVENTS_CONTENT_TYPE, body_of
+from dispatcher.core.sealing import Keyring, SealPurpose, binding
+from dispatcher.core.signing import SigningKey, signatures
+
+
+class RequestTemplate:
+    """What every request of one subscription has in common, with its secrets opened.
+
+    Args:
+        subscription: The revision to send for.
+        keyring: Opens its secrets.
+        user_agent: The User-Agent header's value.
+
+    Raises:
+        InvalidUrlError: The stored URL can't be used.
+        SealError: A secret can't be opened with the configured keys.
+    """
+
+    __slots__ = ("_content_type", "_format", "_head", "_keys", "_timeout", "_url", "_workspace_id", "subscription")
+
+    def __init__(self, subscription: Subscription, keyring: Keyring, user_agent: str) -> None:
+        if subscription.url is None:
+            raise InvalidUrlError("the subscription's URL can't be used; set a valid one")
+        self.subscription = subscription
+        self._url = subscription.url
+        self._workspace_id = subscription.workspace_id
+        self._format = subscription.payload_format
+        self._content_type = subscription.content_type
+        self._timeout = float(subscription.timeout_seconds)
+        aad = binding(subscription.workspace_id, subscription.id, SealPurpose.SIGNING_SECRET)
+        self._keys = [
+            (SigningKey(keyring.open(secret.sealed, aad=aad).decode()), secret.expires_at_ms)
+            for secret in subscription.secrets
+        ]
+        self._head = self._static_head(keyring, user_agent)
+
+    def __repr__(self) -> str:
+        return f"RequestTemplate({self.subscription.id})"
+
+    def _static_head(self, keyring: Keyring, user_agent: str) -> bytes:
+        subscription = self.subscription
+        cloudevents = self._format == PayloadFormat.CLOUDEVENTS
+        lines = [
+            f"{subscription.method} {self._url.target} HTTP/1.1",
+            f"Host: {self._url.host_header}",
+            f"User-Agent: {user_agent}",
+            "Accept: */*",
+            "Accept-Encoding: identity",
+            f"Content-Type: {CLOUDEVENTS_CONTENT_TYPE if cloudevents else self._content_type}",
+            f"X-Webhook-Id: {subscription.id}",
+            *(f"{name}: {value}" for name, value in subscription.headers),
+        ]
+        if subscription.api_key is not None:
+            aad = binding(subscription.workspace_id, subscription.id, SealPurpose.API_KEY)
+            api_key = keyring.open(subscription.api_key, aad=aad).decode()
+            bearer = "Bearer " if subscription.api_key_header.lower() == "authorization" else ""
+            lines.append(f"{subscription.api_key_header}: {bearer}{api_key}")
+        return "\r\n".join((*lines, "X-Webhook-Event: ")).encode("latin-1")
+
+    def render(self, event: Event, delivery_id: str, attempt: int, now_ms: int) -> Request:
+        """Return the request of one attempt, signed now.
+
+        Args:
+            event: The event; its workspace was checked to be the subscription's.
+            delivery_id: `del_…`.
+            attempt: Number of this attempt, from 1.
+            now_ms: Unix milliseconds: `webhook-timestamp`, and which overlapping secrets still sign.
+        """
+        body = body_of(event, self._format, self._content_type)
+        keys = [key for key, expires_at_ms in self._keys if expires_at_ms is None or now_ms < expires_at_ms]
+        delivery = delivery_id.encode()
+        timestamp = b"%d" % (now_ms // 1000)
+        digest, standard = signatures(keys, delivery, timestamp, body)
+        trace = b"" if event.traceparent is None else b"\r\ntraceparent: " + event.traceparent.encode()
+        head = (
+            b"%b%b\r\nX-Webhook-Signature: sha256=%b\r\nX-Signature-256: sha256=%b\r\nX-Signature: %b\r\n"
+            b"webhook-id: %b\r\nwebhook-timestamp: %b\r\nwebhook-signature: %b\r\n"
+            b"X-Webhook-Attempt: %d%b\r\nContent-Length: %d\r\n\r\n"
+        ) % (
+            self._head,
+            event.type.encode(),
+            digest,
+            digest,
+            digest,
+            delivery,
+            timestamp,
+            standard,
+            attempt,
+            trace,
+            len(body),
+        )
+        return Request(self._url, head, body, self._timeout, self._workspace_id)

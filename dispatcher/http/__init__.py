@@ -1,0 +1,1 @@
+"""Outgoing requests: names, guard, connections, pool, sender."""

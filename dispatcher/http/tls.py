@@ -1,0 +1,55 @@
+"""TLS to endpoints: the context, and its errors in words."""
+
+import ssl
+from pathlib import Path
+
+_WORDS = {
+    "WRONG_VERSION_NUMBER": "the endpoint doesn't speak TLS on this port",
+    "UNSUPPORTED_PROTOCOL": "the endpoint offers no TLS version from 1.2 up",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "the endpoint offers no TLS version from 1.2 up",
+    "NO_PROTOCOLS_AVAILABLE": "the endpoint offers no TLS version from 1.2 up",
+    "UNEXPECTED_EOF_WHILE_READING": "the endpoint closed the connection during the TLS handshake",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "the endpoint refused the TLS handshake",
+    "TLSV1_UNRECOGNIZED_NAME": "the endpoint has no certificate for this name",
+}
+
+
+def make_context(ca_bundle: Path | None = None) -> ssl.SSLContext:
+    """Make the context of every connection: TLS 1.2 or later, verified, with the host's name checked.
+
+    Args:
+        ca_bundle: PEM file of the authorities to trust instead of the system's.
+
+    Returns:
+        A client context.
+
+    Raises:
+        OSError: The bundle can't be read, or holds no certificate (ssl.SSLError).
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    if ca_bundle is None:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    else:
+        context.load_verify_locations(cafile=ca_bundle)
+    return context
+
+
+def explain_tls_error(error: Exception) -> str:
+    """Say in words why a handshake failed.
+
+    Args:
+        error: What the handshake raised.
+
+    Returns:
+        A sentence without addresses, such as "certificate has expired".
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not accepted: {error.verify_message or error.reason}"
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or ""
+        return (
+            _WORDS.get(reason) or f"the TLS handshake failed: {reason.lower().replace('_', ' ') or 'no reason given'}"
+        )
+    return "the endpoint closed the connection during the TLS handshake"

@@ -1,0 +1,88 @@
+"""Reads single records again, by their coordinates."""
+
+import asyncio
+
+from aiokafka import errors
+from aiokafka.client import AIOKafkaClient
+from aiokafka.structs import TopicPartition
+
+from dispatcher.kafka.client import CLOSE_SECONDS, ErrorKind, as_dispatcher_error, bounded, kind_of, started_client
+from dispatcher.kafka.fetching import fetch
+from dispatcher.ports import ConsumedRecord, UnreadableRecord
+from dispatcher.settings import KafkaSettings
+
+READ_SECONDS = 10.0
+_PAUSE_SECONDS = 0.1
+
+
+class RecordReader:
+    """Reads records by topic, partition and offset; one client, any number of reads at once.
+
+    Args:
+        settings: Where Kafka is.
+        max_bytes: About how much one fetch brings; a larger record comes alone.
+    """
+
+    def __init__(self, settings: KafkaSettings, *, max_bytes: int = 64 * 1024) -> None:
+        self._settings = settings
+        self._max_bytes = max_bytes
+        self._client: AIOKafkaClient | None = None
+        self._starting = asyncio.Lock()
+
+    async def read(self, topic: str, partition: int, offset: int) -> ConsumedRecord | None:
+        """Read one record.
+
+        Returns:
+            The record; None where it isn't there (any more), was aborted, or can't be read. A topic may have been
+            made anew: whether it still is the same record is the caller's to compare.
+
+        Raises:
+            UnavailableError: Kafka is out of reach.
+            MisconfiguredError: It refuses.
+        """
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                return await self._read(TopicPartition(topic, partition), offset)
+        except (errors.KafkaError, TimeoutError, OSError) as error:
+            raise as_dispatcher_error(error, f"reading {topic}-{partition} at {offset}") from error
+
+    async def stop(self) -> None:
+        """Close."""
+        client, self._client = self._client, None
+        if client is not None:
+            await bounded(client.close(), CLOSE_SECONDS, "record reader")
+
+    async def _read(self, partition: TopicPartition, offset: int) -> ConsumedRecord | None:
+        client = await self._started()
+        while True:
+            if not await self._known(client, partition):
+                return None
+            try:
+                found = await fetch(client, partition, offset, max_bytes=self._max_bytes)
+            except errors.OffsetOutOfRangeError:
+                return None
+            except errors.KafkaError as error:
+                if kind_of(error) is not ErrorKind.RETRIABLE or not error.retriable:
+                    raise
+                await asyncio.sleep(_PAUSE_SECONDS)
+                continue
+            for entry in found.entries:
+                if entry.offset == offset:
+                    return None if isinstance(entry, UnreadableRecord) else entry
+            return None
+
+    async def _known(self, client: AIOKafkaClient, partition: TopicPartition) -> bool:
+        """See whether a partition exists, without making a broker create its topic."""
+        if partition.partition in (client.cluster.partitions_for_topic(partition.topic) or ()):
+            return True
+        cluster = await client.fetch_all_metadata()
+        if partition.partition not in (cluster.partitions_for_topic(partition.topic) or ()):
+            return False
+        await client.add_topic(partition.topic)
+        return True
+
+    async def _started(self) -> AIOKafkaClient:
+        async with self._starting:
+            if self._client is None:
+                self._client = await started_client(self._settings)
+            return self._client

@@ -1,0 +1,134 @@
+"""The connection to MongoDB, its collections and their indexes."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
+from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from dispatcher.mongo.absence import unavailable_errors
+from dispatcher.settings import MongoSettings
+
+Document = dict[str, Any]
+Collection = AsyncIOMotorCollection[Document]
+
+WRITE_TIMEOUT_MS = 10_000
+SILENCE_MS = 15_000
+MAJORITY: Document = {"w": "majority", "j": True, "wtimeout": WRITE_TIMEOUT_MS}
+"""Acknowledged when the majority's journals have it: no election and no crash takes it back."""
+
+_SELECTION_TIMEOUT_MS = 5_000
+_CONNECT_TIMEOUT_MS = 5_000
+_TTL_INDEX = "expire"
+_SECONDS_PER_DAY = 86_400
+
+_WEBHOOK_INDEXES = (
+    IndexModel([("workspace_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)], name="list"),
+)
+_API_KEY_INDEXES = (
+    IndexModel([("hash", ASCENDING)], name="hash", unique=True),
+    IndexModel([("workspace_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)], name="list"),
+)
+# Names of fields: see dispatcher/mongo/delivery_documents.py.
+_DELIVERY_INDEXES = (
+    IndexModel([("s", ASCENDING), ("c", DESCENDING), ("_id", DESCENDING), ("st", ASCENDING)], name="list"),
+    IndexModel(
+        [("w", ASCENDING), ("c", DESCENDING), ("_id", DESCENDING)],
+        name="failed",
+        partialFilterExpression={"st": "failed"},
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One process' connection to MongoDB.
+
+    Attributes:
+        client: The pool of connections; shared by everything in this process.
+        database: Where the collections are; majority writes, reads from the primary.
+    """
+
+    client: AsyncIOMotorClient[Document]
+    database: AsyncIOMotorDatabase[Document]
+
+    @property
+    def webhooks(self) -> Collection:
+        """The webhooks; reads see only what a majority has."""
+        return self.database.get_collection("webhooks", read_concern=ReadConcern("majority"))
+
+    @property
+    def deliveries(self) -> Collection:
+        """The delivery log; reads see only what a majority has."""
+        return self.database.get_collection("deliveries", read_concern=ReadConcern("majority"))
+
+    @property
+    def api_keys(self) -> Collection:
+        """The API keys; reads see only what a majority has."""
+        return self.database.get_collection("api_keys", read_concern=ReadConcern("majority"))
+
+    async def ping(self) -> None:
+        """Return when the primary answers.
+
+        Raises:
+            UnavailableError: It doesn't.
+        """
+        with unavailable_errors():
+            await self.database.command("ping")
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.client.close()
+
+
+def connect(settings: MongoSettings, *, silence_ms: int = SILENCE_MS) -> Connection:
+    """Connect to MongoDB on the running loop; nothing is sent before the first operation.
+
+    A server that can't be reached is waited for at most 5 s, and a majority at most 10 s. Options in the URI that are
+    not set here stand as they are.
+
+    Args:
+        settings: Address, database and retention.
+        silence_ms: How long a server that holds the connection may say nothing before it counts as out of reach.
+    """
+    client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+        settings.uri,
+        io_loop=asyncio.get_running_loop(),
+        appname="webhook-dispatcher",
+        serverSelectionTimeoutMS=_SELECTION_TIMEOUT_MS,
+        connectTimeoutMS=_CONNECT_TIMEOUT_MS,
+        socketTimeoutMS=silence_ms,
+        retryWrites=True,
+        retryReads=True,
+        datetime_conversion="DATETIME_MS",
+    )
+    concern = WriteConcern(w="majority", j=True, wtimeout=WRITE_TIMEOUT_MS)
+    return Connection(client, client.get_database(settings.database, write_concern=concern))
+
+
+async def ensure_indexes(connection: Connection, settings: MongoSettings) -> None:
+    """Create the indexes that are missing, and take over a changed retention of the delivery log.
+
+    Safe to be called by many processes at once.
+
+    Raises:
+        UnavailableError: MongoDB is out of reach.
+    """
+    with unavailable_errors():
+        await connection.webhooks.create_indexes(list(_WEBHOOK_INDEXES))
+        await connection.api_keys.create_indexes(list(_API_KEY_INDEXES))
+        await connection.deliveries.create_indexes(list(_DELIVERY_INDEXES))
+        await _ensure_retention(connection.deliveries, settings.delivery_retention_days * _SECONDS_PER_DAY)
+
+
+async def _ensure_retention(deliveries: Collection, seconds: int) -> None:
+    """Create the TTL index, or change its time where it is another: it can't be created twice with two times."""
+    present = (await deliveries.index_information()).get(_TTL_INDEX)
+    if present is None:
+        await deliveries.create_index([("c", ASCENDING)], name=_TTL_INDEX, expireAfterSeconds=seconds)
+    elif present["expireAfterSeconds"] != seconds:
+        index = {"name": _TTL_INDEX, "expireAfterSeconds": seconds}
+        await deliveries.database.command({"collMod": deliveries.name, "index": index})

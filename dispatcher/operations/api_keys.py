@@ -1,0 +1,161 @@
+"""Make, list and revoke API keys, and say whose a bearer token is."""
+
+import base64
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from dispatcher.core.errors import InvalidInputError, NotFoundError, UnauthorizedError, UnavailableError
+from dispatcher.core.model import WORKSPACE_ID
+from dispatcher.operations.identifiers import Draw, new_id
+from dispatcher.ports import ApiKey, ApiKeyStore, Clock
+
+KEY_PREFIX = "whk_"
+SCOPES = ("read", "write", "admin")
+MAX_NAME_LENGTH = 200
+
+_SECRET_BYTES = 32
+_CACHE_SECONDS = 1.0
+_CACHE_KEYS = 1024
+_UNKNOWN = "the API key is unknown or was revoked; make one with: dispatcher api-keys create --workspace <workspace>"
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedApiKey:
+    """A new API key and its text, `whk_…`: the only time that it is shown."""
+
+    key: ApiKey
+    plaintext: str = field(repr=False)
+
+
+def allows(key: ApiKey, scope: str) -> bool:
+    """Say whether a key may do what needs `scope`; `admin` implies the others."""
+    return scope in key.scopes or "admin" in key.scopes
+
+
+class ApiKeys:
+    """The API keys of all workspaces. The store knows a key's SHA-256 and never the key.
+
+    A key that was found is remembered for a second, so that a busy caller doesn't cost a read each time; one
+    that is revoked is refused a second later at most, on every process.
+
+    Args:
+        store: Where they are kept.
+        clock: Time.
+        draw: Random bytes, fit for secrets.
+    """
+
+    def __init__(self, store: ApiKeyStore, clock: Clock, draw: Draw) -> None:
+        self._store = store
+        self._clock = clock
+        self._draw = draw
+        self._found: dict[bytes, tuple[float, ApiKey]] = {}
+        self._used: set[str] = set()
+
+    async def create(
+        self, workspace_id: str, name: str | None, scopes: Collection[str], expires_at_ms: int | None = None
+    ) -> CreatedApiKey:
+        """Make a key.
+
+        Args:
+            workspace_id: The tenant that it is for.
+            name: Shown in lists, or None.
+            scopes: Some of `SCOPES`.
+            expires_at_ms: Unix milliseconds from which it is refused, or None.
+
+        Raises:
+            InvalidInputError: It names every wrong field; nothing is stored.
+            UnavailableError: The store is out of reach.
+        """
+        now_ms = self._clock.now_ms()
+        problems: dict[str, str] = {}
+        if not WORKSPACE_ID.fullmatch(workspace_id):
+            problems["workspace_id"] = (
+                "send 1 to 64 letters, digits, dots, hyphens and underscores, a letter, digit or underscore first"
+            )
+        if name is not None and not (0 < len(name) <= MAX_NAME_LENGTH and name.isprintable()):
+            problems["name"] = f"send 1 to {MAX_NAME_LENGTH} printable characters"
+        if not scopes or not set(scopes) <= set(SCOPES):
+            problems["scopes"] = f"send one or more of {', '.join(SCOPES)}"
+        if expires_at_ms is not None and expires_at_ms <= now_ms:
+            problems["expires_at"] = "is past; send a later time, or null for a key that doesn't expire"
+        if problems:
+            raise InvalidInputError(problems)
+        plaintext = KEY_PREFIX + base64.urlsafe_b64encode(self._draw(_SECRET_BYTES)).decode("ascii").rstrip("=")
+        key = ApiKey(
+            id=new_id("key_", self._draw),
+            workspace_id=workspace_id,
+            name=name,
+            scopes=frozenset(scopes),
+            created_at_ms=now_ms,
+            expires_at_ms=expires_at_ms,
+        )
+        await self._store.insert(key, _hash(plaintext))
+        return CreatedApiKey(key, plaintext)
+
+    async def list(self, workspace_id: str | None) -> Sequence[ApiKey]:
+        """Return the keys of a workspace (None: of all), newest first.
+
+        Raises:
+            UnavailableError: The store is out of reach.
+        """
+        return await self._store.list(workspace_id)
+
+    async def revoke(self, workspace_id: str | None, key_id: str) -> None:
+        """Revoke a key of a workspace (None: of any); it is refused within a second everywhere.
+
+        Raises:
+            NotFoundError: There is no such key.
+            UnavailableError: The store is out of reach.
+        """
+        if not await self._store.delete(workspace_id, key_id):
+            raise NotFoundError("there is no such API key; list the keys to see those there are")
+        self._found = {digest: found for digest, found in self._found.items() if found[1].id != key_id}
+
+    async def authenticate(self, bearer: str) -> ApiKey:
+        """Say whose key a bearer token is, and remember that it was used.
+
+        Raises:
+            UnauthorizedError: The key is unknown, revoked or expired.
+            UnavailableError: The store is out of reach.
+        """
+        if not bearer.startswith(KEY_PREFIX):
+            raise UnauthorizedError(f"this is no API key: one starts with {KEY_PREFIX}")
+        digest = _hash(bearer)
+        key = self._remembered(digest)
+        if key is None:
+            asked_at = self._clock.monotonic()
+            key = await self._store.by_hash(digest)
+            if key is None:
+                raise UnauthorizedError(_UNKNOWN)
+            if len(self._found) >= _CACHE_KEYS:
+                self._found.clear()
+            self._found[digest] = (asked_at, key)
+        if key.expires_at_ms is not None and key.expires_at_ms <= self._clock.now_ms():
+            raise UnauthorizedError("the API key has expired; make a new one")
+        self._used.add(key.id)
+        return key
+
+    async def flush_last_used(self) -> None:
+        """Write down which keys were used since the last call; what can't be written now is tried again then."""
+        used, self._used = self._used, set()
+        if not used:
+            return
+        try:
+            await self._store.touch(used, self._clock.now_ms())
+        except UnavailableError:
+            self._used |= used
+
+    def _remembered(self, digest: bytes) -> ApiKey | None:
+        found = self._found.get(digest)
+        if found is None:
+            return None
+        if self._clock.monotonic() - found[0] >= _CACHE_SECONDS:
+            del self._found[digest]
+            return None
+        return found[1]
+
+
+def _hash(plaintext: str) -> bytes:
+    # A key holds 256 random bits: a slow password hash would add nothing but load.
+    return hashlib.sha256(plaintext.encode("utf-8", "surrogateescape")).digest()

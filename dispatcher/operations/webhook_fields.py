@@ -1,0 +1,245 @@
+"""The settable fields of a webhook: what each accepts, in one place for the API, the console and the commands.
+
+Both inputs are JSON-like objects. Null stands for "as if never set": in a new webhook it is the same as leaving
+the field out, in a change it goes back to the default (`url` and `events` can't).
+
+Source: RFC 7396 (JSON merge patch) for changes.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Protocol, TypeVar, cast
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+
+from dispatcher.core.errors import InvalidInputError, InvalidUrlError
+from dispatcher.core.matching import is_pattern
+from dispatcher.core.payload import CLOUDEVENTS_CONTENT_TYPE, FORM
+from dispatcher.core.urls import EndpointUrl, parse_endpoint_url
+from dispatcher.operations.header_rules import MAX_HEADERS, check_header_name, check_header_value, check_headers
+from dispatcher.operations.wrong_fields import in_words
+
+MAX_PATTERNS = 100
+
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "name": None,
+    "description": None,
+    "method": "POST",
+    "content_type": "application/json",
+    "status": "active",
+    "api_key": None,
+    "api_key_header": "X-API-Key",
+    "notification_type": "REST",
+    "payload_format": "event",
+    "max_attempts": 6,
+    "headers": None,
+    "timeout_seconds": 10,
+    "rate_limit": None,
+}
+"""What a field is that was never set."""
+
+
+class EndpointPolicy(Protocol):
+    """Which endpoints the operator allows, as far as a URL tells; see `dispatcher.core.addresses`."""
+
+    def check_url(self, url: EndpointUrl, /) -> str | None:
+        """Say why an endpoint is not allowed; None where it is."""
+
+
+_API_KEY = re.compile(r"[\x21-\x7e]{1,512}")
+_LINE_BREAK = re.compile(r"[\t\n\r\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+def _url(value: str, info: ValidationInfo) -> str:
+    try:
+        endpoint = parse_endpoint_url(value)
+    except InvalidUrlError as error:
+        raise ValueError(str(error)) from None
+    policy = cast("EndpointPolicy", info.context)
+    refusal = policy.check_url(endpoint)
+    if refusal is not None:
+        raise ValueError(refusal)
+    return value
+
+
+def _pattern(value: str) -> str:
+    if not is_pattern(value):
+        raise ValueError(
+            "send an event type (user.created), a prefix (user.*) or *; "
+            "a type is at most 128 letters, digits, dots, hyphens and underscores"
+        )
+    return value
+
+
+def _patterns(values: list[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+def _secret(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("send printable characters only, or leave it out to have a secret made")
+    return value
+
+
+def _api_key(value: str) -> str:
+    if not _API_KEY.fullmatch(value):
+        raise ValueError(
+            "send 1 to 512 printable ASCII characters without spaces "
+            "(the word Bearer is added where api_key_header is Authorization)"
+        )
+    return value
+
+
+def _line(value: str) -> str:
+    if _LINE_BREAK.search(value) or _CONTROL.search(value):
+        raise ValueError("send one line of text without control characters")
+    return value
+
+
+def _text(value: str) -> str:
+    if _CONTROL.search(value):
+        raise ValueError("send text without control characters (line breaks are fine)")
+    return value
+
+
+Url = Annotated[str, AfterValidator(_url)]
+Events = Annotated[
+    list[Annotated[str, AfterValidator(_pattern)]], Field(max_length=MAX_PATTERNS), AfterValidator(_patterns)
+]
+Secret = Annotated[str, Field(min_length=16, max_length=256), AfterValidator(_secret)]
+Headers = Annotated[
+    dict[
+        Annotated[str, AfterValidator(check_header_name)],
+        Annotated[str, AfterValidator(check_header_value)] | None,
+    ],
+    AfterValidator(check_headers),
+]
+
+_URL_HINT = "an absolute https:// URL of at most 2048 characters"
+_EVENTS_HINT = f'a list of at most {MAX_PATTERNS} event types or patterns, such as ["user.created", "team.*"], or ["*"]'
+
+
+class WebhookFields(BaseModel):
+    """The fields that a new webhook and a change have in common."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_line)] | None = Field(
+        None, description="text of 1 to 200 characters"
+    )
+    description: Annotated[str, Field(max_length=2000), AfterValidator(_text)] | None = Field(
+        None, description="text of at most 2000 characters"
+    )
+    method: Literal["POST", "PUT", "PATCH"] | None = Field(None, description="one of POST, PUT, PATCH")
+    content_type: (
+        Literal["application/json", "application/x-www-form-urlencoded", "application/cloudevents+json"] | None
+    ) = Field(None, description=f"application/json or {FORM}")
+    status: Literal["active", "inactive"] | None = Field(
+        None, description="active or inactive (disabled is the dispatcher's to set; active ends it)"
+    )
+    api_key: Annotated[str, AfterValidator(_api_key)] | None = Field(
+        None, repr=False, description="text of 1 to 512 characters, or null for no key"
+    )
+    api_key_header: Literal["X-API-Key", "Authorization"] | None = Field(
+        None, description="X-API-Key, or Authorization (then sent as Bearer …)"
+    )
+    notification_type: Literal["REST"] | None = Field(None, description="REST, the only type there is")
+    payload_format: Literal["event", "context", "cloudevents"] | None = Field(
+        None, description="one of event, context, cloudevents"
+    )
+    max_attempts: Annotated[int, Field(ge=1, le=20)] | None = Field(
+        None, description="a whole number from 1 to 20; the first attempt counts"
+    )
+    headers: Headers | None = Field(
+        None, description=f"an object of at most {MAX_HEADERS} header names and their values"
+    )
+    timeout_seconds: Annotated[int, Field(ge=1, le=30)] | None = Field(
+        None, description="a whole number of seconds from 1 to 30"
+    )
+    rate_limit: Annotated[float, Field(ge=0.001, le=10_000, allow_inf_nan=False)] | None = Field(
+        None, description="deliveries per second as a number from 0.001 to 10000, or null for no limit"
+    )
+
+
+class NewWebhook(WebhookFields):
+    """What a webhook is made from."""
+
+    url: Url = Field(description=_URL_HINT)
+    events: Events = Field(description=_EVENTS_HINT)
+    secret: Secret | None = Field(
+        None, repr=False, description="text of 16 to 256 printable characters, or leave it out to have one made"
+    )
+
+
+class WebhookChange(WebhookFields):
+    """What of a webhook is to change: the fields in `model_fields_set`, and no others."""
+
+    url: Url = Field("", description=_URL_HINT)
+    events: Events = Field([], description=_EVENTS_HINT)
+
+
+_ITEMS = {
+    "events": "an event type as text, such as user.created",
+    "headers": "the header's value as text, or null to leave it out",
+}
+_BY_DISPATCHER = "is the dispatcher's to set; leave it out"
+_UNSETTABLE = {
+    **dict.fromkeys(("id", "created_at", "updated_at", "disabled_reason", "disabled_at", "warnings"), _BY_DISPATCHER),
+    "api_key_set": "only says whether there is a key; set it with api_key",
+    "secret": "can't be changed here; rotate it with POST /v1/webhooks/{id}/rotate-secret",
+}
+
+Fields = TypeVar("Fields", bound=WebhookFields)
+
+
+def read_fields(model: type[Fields], sent: Any, current: Mapping[str, Any], policy: EndpointPolicy) -> Fields:
+    """Read and check an input, against the webhook as it is now.
+
+    Args:
+        model: `NewWebhook` or `WebhookChange`.
+        sent: The JSON value that the caller sent.
+        current: `payload_format`, `content_type` and `headers` (an object, or None) as they are before.
+        policy: Which endpoints the operator allows.
+
+    Raises:
+        InvalidInputError: It names every wrong field.
+    """
+    problems: dict[str, str] = {}
+    fields: Fields | None = None
+    try:
+        fields = model.model_validate(sent, context=policy)
+    except ValidationError as error:
+        problems = in_words(
+            error.errors(include_url=False, include_input=False), model, items=_ITEMS, unsettable=_UNSETTABLE
+        )
+    if isinstance(sent, Mapping):
+        problems = {**_contradictions(sent, current), **problems}
+    if fields is None or problems:
+        raise InvalidInputError(problems)
+    return fields
+
+
+def _contradictions(sent: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, str]:
+    """Check what one field asks of another; whatever has a wrong type is left to the field's own check."""
+    problems: dict[str, str] = {}
+    after = {**current, **{name: DEFAULTS.get(name) if value is None else value for name, value in sent.items()}}
+    payload_format, content_type = after.get("payload_format"), after.get("content_type")
+    blamed = "content_type" if "content_type" in sent else "payload_format"
+    if payload_format == "cloudevents" and content_type == FORM:
+        problems[blamed] = (
+            f"payload_format cloudevents is always sent as {CLOUDEVENTS_CONTENT_TYPE}; "
+            "leave content_type out (or null), or choose payload_format event or context"
+        )
+    if content_type == CLOUDEVENTS_CONTENT_TYPE and payload_format != "cloudevents":
+        problems[blamed] = (
+            f"{CLOUDEVENTS_CONTENT_TYPE} goes with payload_format cloudevents; send application/json or {FORM}"
+        )
+    headers = sent.get("headers")
+    if isinstance(headers, Mapping):
+        names = {name.lower() for name in (current.get("headers") or {})}
+        names -= {str(name).lower() for name, value in headers.items() if value is None}
+        names |= {str(name).lower() for name, value in headers.items() if value is not None}
+        if len(names) > MAX_HEADERS:
+            problems["headers"] = f"that makes {len(names)} headers; keep at most {MAX_HEADERS}"
+    return problems

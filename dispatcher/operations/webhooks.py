@@ -1,0 +1,259 @@
+"""Create, show, change and delete webhooks."""
+
+import base64
+import binascii
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dispatcher.core.errors import ConflictError, NotFoundError
+from dispatcher.core.model import SealedSecret, Status, Subscription, Webhook
+from dispatcher.core.payload import CLOUDEVENTS_CONTENT_TYPE
+from dispatcher.core.sealing import NONCE_BYTES, Keyring, SealPurpose, binding
+from dispatcher.core.urls import parse_endpoint_url
+from dispatcher.operations.header_rules import merge_headers
+from dispatcher.operations.identifiers import Draw, new_id
+from dispatcher.operations.webhook_fields import (
+    DEFAULTS,
+    EndpointPolicy,
+    NewWebhook,
+    WebhookChange,
+    WebhookFields,
+    read_fields,
+)
+from dispatcher.ports import Clock, Page, WebhookStore
+
+SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of generated secrets, no secret
+
+_SECRET_BYTES = 32
+_TRIES = 5
+
+_OF_SUBSCRIPTION = (
+    "method",
+    "content_type",
+    "status",
+    "payload_format",
+    "max_attempts",
+    "api_key_header",
+    "timeout_seconds",
+    "rate_limit",
+)
+_OF_WEBHOOK = ("name", "description", "notification_type")
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that was accepted and is probably not meant.
+
+    Attributes:
+        field: Path of the field (`events.0`).
+        message: What is odd, and what to do if it isn't meant.
+    """
+
+    field: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedWebhook:
+    """A new webhook, and its secret: the only time that it is shown."""
+
+    webhook: Webhook
+    secret: str = field(repr=False)
+    warnings: tuple[Warned, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedWebhook:
+    """A webhook as it is after a change."""
+
+    webhook: Webhook
+    warnings: tuple[Warned, ...] = ()
+
+
+def no_known_types() -> Collection[str]:
+    """Stand for an event catalogue where there is none: nothing is warned of."""
+    return ()
+
+
+class Webhooks:
+    """The webhooks of all workspaces; each call sees one workspace and nothing else.
+
+    Args:
+        store: Where they are kept.
+        clock: Time.
+        policy: Which endpoints the operator allows, as far as a URL tells.
+        keyring: Seals secrets before they reach the store.
+        draw: Random bytes, fit for secrets.
+        known_types: The event types of the catalogue; empty: nothing is known, so nothing is warned of.
+    """
+
+    def __init__(
+        self,
+        store: WebhookStore,
+        clock: Clock,
+        policy: EndpointPolicy,
+        keyring: Keyring,
+        draw: Draw,
+        *,
+        known_types: Callable[[], Collection[str]] = no_known_types,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._policy = policy
+        self._keyring = keyring
+        self._draw = draw
+        self._known_types = known_types
+
+    async def create(self, workspace_id: str, sent: Any) -> CreatedWebhook:
+        """Create a webhook from what the caller sent, a JSON-like object of settable fields.
+
+        Raises:
+            InvalidInputError: It names every wrong field; nothing is stored.
+            UnavailableError: The store is out of reach.
+        """
+        fields = read_fields(NewWebhook, sent, DEFAULTS, self._policy)
+        secret = fields.secret
+        if secret is None:
+            secret = SECRET_PREFIX + base64.b64encode(self._draw(_SECRET_BYTES)).decode("ascii")
+        webhook_id = new_id("wh_", self._draw)
+        now_ms = self._clock.now_ms()
+        sealed = SealedSecret(self._seal(secret, workspace_id, webhook_id, SealPurpose.SIGNING_SECRET))
+        blank = Webhook(
+            subscription=Subscription(
+                id=webhook_id, workspace_id=workspace_id, url=None, events=(), secrets=(sealed,), revision=0
+            ),
+            url="",
+            name=None,
+            description=None,
+            created_at_ms=now_ms,
+            updated_at_ms=now_ms,
+        )
+        webhook = self._changed(blank, fields, now_ms)
+        await self._store.insert(webhook)
+        return CreatedWebhook(webhook, secret, (*_odd_secret(secret), *self._unknown_types(fields)))
+
+    async def get(self, workspace_id: str, webhook_id: str) -> Webhook:
+        """Return a webhook.
+
+        Raises:
+            NotFoundError: There is none of this id in this workspace.
+            UnavailableError: The store is out of reach.
+        """
+        webhook = await self._store.get(workspace_id, webhook_id)
+        if webhook is None:
+            raise _not_found(webhook_id)
+        return webhook
+
+    async def page(self, workspace_id: str, cursor: str | None, limit: int) -> Page[Webhook]:
+        """Return one page of webhooks, newest first.
+
+        Raises:
+            InvalidInputError: The cursor is none of ours.
+            UnavailableError: The store is out of reach.
+        """
+        return await self._store.page(workspace_id, cursor, limit)
+
+    async def update(self, workspace_id: str, webhook_id: str, sent: Any) -> ChangedWebhook:
+        """Change the fields that the caller sent, and no others; a change made by somebody else stays.
+
+        Raises:
+            InvalidInputError: It names every wrong field; nothing is stored.
+            NotFoundError: There is none of this id in this workspace.
+            ConflictError: Others kept changing it.
+            UnavailableError: The store is out of reach.
+        """
+        for _ in range(_TRIES):
+            webhook = await self.get(workspace_id, webhook_id)
+            subscription = webhook.subscription
+            current = {
+                "payload_format": subscription.payload_format,
+                "content_type": subscription.content_type,
+                "headers": dict(subscription.headers),
+            }
+            fields = read_fields(WebhookChange, sent, current, self._policy)
+            if not fields.model_fields_set:
+                return ChangedWebhook(webhook)
+            changed = self._changed(webhook, fields, self._clock.now_ms())
+            if await self._store.replace(changed, expected_revision=subscription.revision):
+                return ChangedWebhook(changed, self._unknown_types(fields))
+        raise ConflictError("the webhook was changed by others at the same time; read it again, then send the change")
+
+    async def delete(self, workspace_id: str, webhook_id: str) -> None:
+        """Delete a webhook; what still waits for it is skipped.
+
+        Raises:
+            NotFoundError: There is none of this id in this workspace.
+            UnavailableError: The store is out of reach.
+        """
+        if not await self._store.delete(workspace_id, webhook_id):
+            raise _not_found(webhook_id)
+
+    def _changed(self, webhook: Webhook, fields: WebhookFields, now_ms: int) -> Webhook:
+        sent = fields.model_dump(exclude_unset=True)
+        values: dict[str, Any] = {name: DEFAULTS.get(name) if value is None else value for name, value in sent.items()}
+        old = webhook.subscription
+        changes = {name: values[name] for name in _OF_SUBSCRIPTION if name in values}
+        if changes.get("content_type") == CLOUDEVENTS_CONTENT_TYPE:
+            # The format alone decides that type; stored is what the webhook goes back to with another format.
+            changes["content_type"] = DEFAULTS["content_type"]
+        if "url" in values:
+            changes["url"] = parse_endpoint_url(values["url"])
+        if "events" in values:
+            changes["events"] = tuple(values["events"])
+        if "headers" in values:
+            changes["headers"] = merge_headers(old.headers, values["headers"])
+        if "api_key" in values:
+            api_key = values["api_key"]
+            changes["api_key"] = (
+                None if api_key is None else self._seal(api_key, old.workspace_id, old.id, SealPurpose.API_KEY)
+            )
+        subscription = replace(old, revision=old.revision + 1, **changes)
+        about = {name: values[name] for name in _OF_WEBHOOK if name in values}
+        if subscription.status != Status.DISABLED:
+            about |= {"disabled_reason": None, "disabled_at_ms": None}
+        return replace(
+            webhook, subscription=subscription, url=values.get("url", webhook.url), updated_at_ms=now_ms, **about
+        )
+
+    def _seal(self, plaintext: str, workspace_id: str, webhook_id: str, purpose: SealPurpose) -> bytes:
+        return self._keyring.seal(
+            plaintext.encode("utf-8"),
+            nonce=self._draw(NONCE_BYTES),
+            aad=binding(workspace_id, webhook_id, purpose),
+        )
+
+    def _unknown_types(self, fields: WebhookFields) -> tuple[Warned, ...]:
+        known = self._known_types()
+        patterns: Mapping[int, str] = dict(enumerate(fields.model_dump(include={"events"}).get("events", ())))
+        if not known:
+            return ()
+        return tuple(
+            Warned(f"events.{position}", "matches no event type of the catalogue; check its spelling")
+            for position, pattern in patterns.items()
+            if not _is_known(pattern, known)
+        )
+
+
+def _is_known(pattern: str, known: Collection[str]) -> bool:
+    if pattern.endswith("*"):
+        return any(name.startswith(pattern[:-1]) for name in known)
+    return pattern in known
+
+
+def _odd_secret(secret: str) -> tuple[Warned, ...]:
+    """Warn of a secret that looks like a Standard Webhooks one and can't be read as such."""
+    if not secret.startswith(SECRET_PREFIX):
+        return ()
+    try:
+        base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        return (
+            Warned("secret", "what follows whsec_ is no base64, so Standard Webhooks libraries can't read this secret"),
+        )
+    return ()
+
+
+def _not_found(webhook_id: str) -> NotFoundError:
+    shown = webhook_id if len(webhook_id) <= 64 else webhook_id[:63] + "…"  # noqa: PLR2004 - enough to recognise it
+    return NotFoundError(f"there is no webhook {shown} in this workspace; GET /v1/webhooks lists those there are")

@@ -1,0 +1,158 @@
+"""Makes the attempts: resolves the subscription, renders, signs, sends, and settles what comes of it."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+
+from dispatcher.core.errors import InvalidUrlError, SealError
+from dispatcher.core.exchange import Response, SendFailure
+from dispatcher.core.matching import SubscriptionIndex
+from dispatcher.core.model import DeadLetterReason, RetryTier, Status, Subscription
+from dispatcher.core.outcome import DeadLetter, classify, is_success
+from dispatcher.core.rendering import RequestTemplate
+from dispatcher.core.sealing import Keyring
+from dispatcher.metrics import Metrics
+from dispatcher.pipeline.lanes import Lanes
+from dispatcher.pipeline.settlement import Settlement
+from dispatcher.pipeline.work import Delivery
+from dispatcher.ports import Clock, Sender
+
+log = structlog.get_logger(__name__)
+
+MAX_TEMPLATES = 10_000
+
+Disable = Callable[[Subscription, str, Callable[[], None]], None]
+"""Disables a subscription, for a reason, and calls back when that is durable."""
+
+
+class RequestTemplates:
+    """The templates in use, opened at first use and bounded: the least recently used one goes first.
+
+    Args:
+        keyring: Opens the secrets.
+        user_agent: The User-Agent header's value.
+    """
+
+    def __init__(self, keyring: Keyring, user_agent: str) -> None:
+        self._keyring = keyring
+        self._user_agent = user_agent
+        self._templates: OrderedDict[str, RequestTemplate] = OrderedDict()
+
+    def of(self, subscription: Subscription) -> RequestTemplate:
+        """Return the template of this very revision.
+
+        Raises:
+            InvalidUrlError: The stored URL can't be used.
+            SealError: A secret can't be opened.
+        """
+        templates = self._templates
+        template = templates.get(subscription.id)
+        if template is None or template.subscription is not subscription:
+            template = RequestTemplate(subscription, self._keyring, self._user_agent)
+            templates[subscription.id] = template
+            if len(templates) > MAX_TEMPLATES:
+                templates.popitem(last=False)
+        templates.move_to_end(subscription.id)
+        return template
+
+
+class Attempts:
+    """Starts attempts for the lanes, and takes their answers.
+
+    Args:
+        index: Today's subscriptions.
+        templates: What their requests have in common.
+        sender: Sends.
+        settlement: Brings outcomes to their place.
+        tiers: The schedule.
+        clock: The time.
+        metrics: Counts.
+        disable: Disables a subscription whose endpoint is gone.
+        wake: Called when an answer came, when room may have come.
+    """
+
+    def __init__(
+        self,
+        index: SubscriptionIndex,
+        templates: RequestTemplates,
+        sender: Sender,
+        settlement: Settlement,
+        tiers: tuple[RetryTier, ...],
+        clock: Clock,
+        metrics: Metrics,
+        disable: Disable,
+        wake: Callable[[], None],
+    ) -> None:
+        self._index = index
+        self._templates = templates
+        self._sender = sender
+        self._settlement = settlement
+        self._tiers = tiers
+        self._clock = clock
+        self._metrics = metrics
+        self._disable = disable
+        self._wake = wake
+        self.lanes: Lanes | None = None
+
+    def start(self, delivery: Delivery) -> bool:
+        """Start the next attempt, with what the subscription says now.
+
+        Returns:
+            False where there is none to make: the delivery is settled already.
+        """
+        # The index is asked again: the delivery may have waited, and its subscription changed meanwhile.
+        subscription = self._index.get(delivery.subscription_id) or delivery.subscription
+        now_ms = self._clock.now_ms()
+        if subscription is None or subscription.status != Status.ACTIVE:
+            self._settlement.skipped(delivery, "deleted" if subscription is None else subscription.status, now_ms)
+            return False
+        if subscription.workspace_id != delivery.event.workspace_id:
+            log.error("event and subscription are of different workspaces", delivery_id=delivery.id)
+            self._settlement.failed_unsent(
+                delivery, DeadLetterReason.WORKSPACE_MISMATCH, "the subscription is of another workspace", now_ms
+            )
+            return False
+        if delivery.attempt > subscription.max_attempts:
+            self._settlement.failed_unsent(
+                delivery, DeadLetterReason.ATTEMPTS_EXHAUSTED, "max_attempts is now below the attempts made", now_ms
+            )
+            return False
+        delivery.subscription = subscription
+        try:
+            request = self._templates.of(subscription).render(delivery.event, delivery.id, delivery.attempt, now_ms)
+        except (InvalidUrlError, SealError) as error:
+            failure = SendFailure.INVALID_URL if isinstance(error, InvalidUrlError) else SendFailure.ABORTED
+            self._settle(delivery, subscription, Response(0, failure, str(error), None, b"", 0.0))
+            return False
+        delivery.in_flight = True
+        self._sender.send(request, partial(self._answered, delivery, subscription))
+        return True
+
+    def _answered(self, delivery: Delivery, subscription: Subscription, response: Response) -> None:
+        delivery.in_flight = False
+        if self.lanes is not None:
+            self.lanes.finished(delivery, response.duration_ms / 1000)
+        if not delivery.given_away:
+            self._settle(delivery, subscription, response)
+        elif is_success(response):
+            self._settlement.log_late(delivery, response, self._clock.now_ms())
+        self._wake()
+
+    def _settle(self, delivery: Delivery, subscription: Subscription, response: Response) -> None:
+        delivery.role.active.discard(delivery)
+        now_ms = self._clock.now_ms()
+        metrics = self._metrics
+        if is_success(response):
+            metrics.attempt_seconds["success"].observe(response.duration_ms / 1000)
+            metrics.end_to_end_seconds.observe((now_ms - delivery.event.origin.timestamp_ms) / 1000)
+        else:
+            metrics.attempt_seconds["failure"].observe(response.duration_ms / 1000)
+        outcome = classify(response, delivery.attempt, subscription.max_attempts, self._tiers, now_ms)
+        match outcome:
+            case DeadLetter(reason, disable=True):
+                settle = partial(self._settlement.attempted, delivery, response, outcome, now_ms)
+                self._disable(subscription, reason.value, settle)
+            case _:
+                self._settlement.attempted(delivery, response, outcome, now_ms)

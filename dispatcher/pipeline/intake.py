@@ -1,0 +1,179 @@
+"""From a record to the deliveries that it stands for."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from dispatcher.core.decoding import decode
+from dispatcher.core.delivery_id import DeliveryIds
+from dispatcher.core.errors import UndecodableError
+from dispatcher.core.matching import SubscriptionIndex
+from dispatcher.core.model import DeadLetterReason, Event, Origin, Subscription
+from dispatcher.core.records import BadRecord, DeliveryRecord, decode_headers, kept_headers
+from dispatcher.metrics import Metrics
+from dispatcher.pipeline.settlement import Settlement
+from dispatcher.pipeline.work import Delivery, Owner, PartitionState, RecordWork, Window
+from dispatcher.ports import ConsumedRecord, UnreadableRecord
+
+log = structlog.get_logger(__name__)
+
+
+class Expansion:
+    """The deliveries of one event, made one at a time: a large fan-out never stands in memory as a whole.
+
+    Args:
+        event: The event.
+        matches: The subscriptions that want it.
+        work: Its record.
+    """
+
+    __slots__ = ("_at", "_ids", "_matches", "event", "work")
+
+    def __init__(self, event: Event, matches: Sequence[Subscription], work: RecordWork) -> None:
+        self.event = event
+        self.work = work
+        self._matches = matches
+        self._ids = DeliveryIds(event.workspace_id, event.source, event.id)
+        self._at = 0
+        work.add(len(matches))
+        work.expanding = True
+
+    def next(self, owner: Owner) -> Delivery | None:
+        """Return the next delivery, or None after the last; the record is then expanded."""
+        if self._at == len(self._matches):
+            self.work.expanding = False
+            self.work.done()
+            return None
+        subscription = self._matches[self._at]
+        self._at += 1
+        return Delivery(self.event, subscription.id, subscription, self._ids.of(subscription.id), self.work, owner)
+
+
+class SourceIntake:
+    """Takes up records of source topics: decodes, matches.
+
+    Args:
+        index: The subscriptions.
+        settlement: Takes what is no event.
+        window: The payload bytes held.
+        metrics: Counts.
+        max_event_bytes: Bound on key + value + headers.
+        default_workspace: Workspace of events that name none.
+    """
+
+    def __init__(
+        self,
+        index: SubscriptionIndex,
+        settlement: Settlement,
+        window: Window,
+        metrics: Metrics,
+        max_event_bytes: int,
+        default_workspace: str | None,
+    ) -> None:
+        self._index = index
+        self._settlement = settlement
+        self._window = window
+        self._events = metrics.events.counts
+        self._max_event_bytes = max_event_bytes
+        self._default_workspace = default_workspace
+
+    def take(self, record: ConsumedRecord | UnreadableRecord, state: PartitionState) -> Expansion | None:
+        """Take up a record.
+
+        Returns:
+            Its deliveries; None where it has none, and is complete or on its way to the dead-letter topic.
+        """
+        if isinstance(record, UnreadableRecord):
+            refuse_unreadable(record, state, self._window, self._settlement)
+            self._events["undecodable"] += 1
+            return None
+        size = size_of(record)
+        work = RecordWork(state, record.offset, size, self._window)
+        origin = Origin(record.topic, record.partition, record.offset, record.timestamp, record.key)
+        if size > self._max_event_bytes:
+            self._events["undecodable"] += 1
+            origin.key = None
+            problem = f"the record has {size} bytes, more than the {self._max_event_bytes} allowed"
+            self._settlement.bad_record(work, BadRecord(origin, DeadLetterReason.TOO_LARGE, problem), None, ())
+            return None
+        try:
+            event = decode(record.value, record.headers, origin, self._default_workspace)
+        except UndecodableError as error:
+            self._events["undecodable"] += 1
+            kept = kept_headers(record.headers)
+            self._settlement.bad_record(work, BadRecord(origin, error.reason, str(error)), record.value, kept)
+            return None
+        matches = self._index.match(event.workspace_id, event.type)
+        if not matches:
+            self._events["unmatched"] += 1
+            work.done()
+            return None
+        self._events["matched"] += 1
+        return Expansion(event, matches, work)
+
+
+class OwnIntake:
+    """Takes up records of own topics: each stands for one delivery.
+
+    Args:
+        index: The subscriptions.
+        settlement: Takes what can't be read.
+        window: The payload bytes held.
+    """
+
+    def __init__(self, index: SubscriptionIndex, settlement: Settlement, window: Window) -> None:
+        self._index = index
+        self._settlement = settlement
+        self._window = window
+
+    def take(self, record: ConsumedRecord | UnreadableRecord, state: PartitionState, owner: Owner) -> Delivery | None:
+        """Take up a record.
+
+        Returns:
+            Its delivery; None where it can't be read, and is on its way to the dead-letter topic.
+        """
+        if isinstance(record, UnreadableRecord):
+            refuse_unreadable(record, state, self._window, self._settlement)
+            return None
+        work = RecordWork(state, record.offset, size_of(record), self._window)
+        try:
+            found = decode_headers(record.headers)
+            event = decode(record.value, record.headers, found.origin, found.workspace_id)
+            _check_workspace(event, found)
+        except UndecodableError as error:
+            log.warning("a record of an own topic can't be read", topic=record.topic, problem=str(error))
+            here = Origin(record.topic, record.partition, record.offset, record.timestamp, record.key)
+            kept = kept_headers(record.headers)
+            self._settlement.bad_record(work, BadRecord(here, error.reason, str(error)), record.value, kept)
+            return None
+        subscription = self._index.get(found.subscription_id)
+        delivery = Delivery(event, found.subscription_id, subscription, found.delivery_id, work, owner)
+        delivery.attempt = found.attempt + 1
+        delivery.run = found.replay_id
+        delivery.first_attempt_ms = found.first_attempt_ms
+        delivery.parked_since_ms = found.parked_since_ms
+        return delivery
+
+
+def _check_workspace(event: Event, found: DeliveryRecord) -> None:
+    if event.workspace_id != found.workspace_id:
+        raise UndecodableError(
+            "the event's workspace is not the one in the record's headers",
+            reason=DeadLetterReason.WORKSPACE_MISMATCH,
+        )
+
+
+def refuse_unreadable(record: UnreadableRecord, state: PartitionState, window: Window, settlement: Settlement) -> None:
+    """Dead-letter a record that Kafka could not hand out, as a pointer to it."""
+    work = RecordWork(state, record.offset, 0, window)
+    reason = DeadLetterReason.TOO_LARGE if record.too_large else DeadLetterReason.UNDECODABLE
+    origin = Origin(record.topic, record.partition, record.offset, -1)
+    settlement.bad_record(work, BadRecord(origin, reason, record.problem), None, ())
+
+
+def size_of(record: ConsumedRecord) -> int:
+    """Return the bytes of a record's key, value and headers."""
+    size = len(record.value or b"") + len(record.key or b"")
+    for name, value in record.headers:
+        size += len(name) + len(value or b"")
+    return size

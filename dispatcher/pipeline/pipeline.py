@@ -1,0 +1,189 @@
+"""Puts the parts of the pipeline together."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from dispatcher.core.errors import UnavailableError
+from dispatcher.core.matching import SubscriptionIndex
+from dispatcher.core.model import RetryTier, Subscription
+from dispatcher.core.sealing import Keyring
+from dispatcher.core.topics import TopicNames
+from dispatcher.metrics import Metrics
+from dispatcher.pipeline.attempts import Attempts, RequestTemplates
+from dispatcher.pipeline.intake import OwnIntake, SourceIntake
+from dispatcher.pipeline.lanes import Lanes
+from dispatcher.pipeline.log_buffer import LogBuffer
+from dispatcher.pipeline.log_check import LogCheck
+from dispatcher.pipeline.role import Engine, Role
+from dispatcher.pipeline.settlement import Fatal, Settlement
+from dispatcher.pipeline.work import Delivery, Window
+from dispatcher.ports import (
+    Clock,
+    DeliveryLogWriter,
+    RecordConsumer,
+    RecordProducer,
+    Sender,
+    SubscriptionLookup,
+)
+
+log = structlog.get_logger(__name__)
+
+_BACK_OFF_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the pipeline needs of the outside."""
+
+    sender: Sender
+    producer: RecordProducer
+    delivery_log: DeliveryLogWriter
+    subscriptions: SubscriptionLookup
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds and choices that come from the settings."""
+
+    max_in_flight: int = 4096
+    max_event_bytes: int = 1_048_576
+    default_workspace: str | None = None
+    user_agent: str = "Dispatcher-Webhooks/1.0"
+
+
+class Pipeline:
+    """The I/O loops between a record's arrival and its offset's completion.
+
+    Args:
+        outside: What it sends, produces, logs and looks up with.
+        index: Today's subscriptions; kept current by somebody else.
+        keyring: Opens their secrets.
+        names: The own topics and the schedule.
+        limits: Bounds.
+        metrics: Instruments.
+        gate: False while nothing may be taken up (the index is stale).
+        fatal: Told of what no trying again can mend; ends the process.
+    """
+
+    def __init__(
+        self,
+        outside: Outside,
+        index: SubscriptionIndex,
+        keyring: Keyring,
+        names: TopicNames,
+        limits: Limits,
+        metrics: Metrics,
+        gate: Callable[[], bool],
+        fatal: Fatal,
+    ) -> None:
+        self._outside = outside
+        self._index = index
+        self._limits = limits
+        self._metrics = metrics
+        self._fatal = fatal
+        self._tasks: set[asyncio.Task[None]] = set()
+        window = Window()
+        self.buffer = LogBuffer(outside.delivery_log, metrics, self._wake)
+        self.settlement = Settlement(names, outside.producer, self.buffer, metrics, fatal)
+        attempts = Attempts(
+            index,
+            RequestTemplates(keyring, limits.user_agent),
+            outside.sender,
+            self.settlement,
+            names.tiers,
+            outside.clock,
+            metrics,
+            self._disable,
+            self._wake,
+        )
+        self.lanes = Lanes(attempts.start, limits.max_in_flight, asyncio.get_running_loop().time)
+        attempts.lanes = self.lanes
+        self._engine = Engine(
+            self.lanes, window, self.buffer, self.settlement, metrics, outside.clock, gate, self._check_for
+        )
+        self.roles: list[Role] = []
+        self._show_gauges(window)
+
+    def add_source(self, consumer: RecordConsumer) -> Role:
+        """Add the role that reads source topics."""
+        intake = SourceIntake(
+            self._index,
+            self.settlement,
+            self._engine.window,
+            self._metrics,
+            self._limits.max_event_bytes,
+            self._limits.default_workspace,
+        )
+        return self._add(Role("source", consumer, intake, self._engine))
+
+    def add_own(self, name: str, consumer: RecordConsumer, tier: RetryTier | None = None) -> Role:
+        """Add a role that reads one of the own topics.
+
+        Args:
+            name: `overflow`, `replay`, or `retry.` and the tier's name.
+            consumer: Its group's consumer.
+            tier: How long its records wait; None: they are due at once.
+        """
+        intake = OwnIntake(self._index, self.settlement, self._engine.window)
+        return self._add(Role(name, consumer, intake, self._engine, tier.delay_ms if tier else None))
+
+    async def run(self) -> None:
+        """Run every role until `stop`.
+
+        Raises:
+            MisconfiguredError: Kafka refuses for good.
+        """
+        async with asyncio.TaskGroup() as group:
+            for role in self.roles:
+                group.create_task(role.run(), name=f"role {role.name}")
+
+    async def stop(self) -> None:
+        """Stop every role side by side, then write what is left of the delivery log; at most about 20 s."""
+        await asyncio.gather(*(role.stop() for role in self.roles), return_exceptions=True)
+        await self.buffer.close(5.0)
+
+    def _add(self, role: Role) -> Role:
+        self.roles.append(role)
+        return role
+
+    def _wake(self) -> None:
+        self._engine.wake()
+
+    def _check_for(self, ready: Callable[[Delivery], None]) -> LogCheck:
+        return LogCheck(self._outside.delivery_log, self._outside.subscriptions, self._index, self._metrics, ready)
+
+    def _disable(self, subscription: Subscription, reason: str, then: Callable[[], None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._disable_durably(subscription, reason, then))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    async def _disable_durably(self, subscription: Subscription, reason: str, then: Callable[[], None]) -> None:
+        while True:
+            try:
+                await self._outside.subscriptions.disable(subscription, reason, self._outside.clock.now_ms())
+                break
+            except UnavailableError as error:
+                log.warning("subscription can't be disabled; trying again", id=subscription.id, error=str(error))
+                await asyncio.sleep(_BACK_OFF_SECONDS)
+        then()
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            self._fatal(fault)
+
+    def _show_gauges(self, window: Window) -> None:
+        metrics = self._metrics
+        metrics.gauge("in_flight_deliveries", "Requests under way", lambda: self.lanes.in_flight)
+        metrics.gauge("queued_deliveries", "Deliveries that wait in their lane", lambda: self.lanes.queued)
+        metrics.gauge("held_event_bytes", "Payload bytes still needed", lambda: window.held_bytes)
+        metrics.gauge("unlogged_outcomes", "Outcomes not in the delivery log yet", lambda: len(self.buffer))
+        metrics.gauge(
+            "incomplete_records",
+            "Records being worked on",
+            lambda: sum(role.incomplete for role in self.roles),
+        )

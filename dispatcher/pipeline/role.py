@@ -1,0 +1,453 @@
+"""One consumer role: polls its group's records, takes them up as there is room, commits what is complete.
+
+A record waits in its partition's hold until it is due and there is room. Partitions whose hold is full are not
+asked for; the membership of the group stays alive all the while.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from dispatcher.core.errors import UnavailableError
+from dispatcher.core.records import due_ms
+from dispatcher.metrics import Histogram, Metrics
+from dispatcher.pipeline.intake import Expansion, OwnIntake, SourceIntake, size_of
+from dispatcher.pipeline.lanes import Lanes, Verdict
+from dispatcher.pipeline.log_buffer import LogBuffer
+from dispatcher.pipeline.log_check import LogCheck
+from dispatcher.pipeline.settlement import Settlement
+from dispatcher.pipeline.work import CLEAN, OPEN, Delivery, PartitionState, Window
+from dispatcher.ports import Clock, CommitPoint, ConsumedRecord, Partition, RecordConsumer, UnreadableRecord
+
+log = structlog.get_logger(__name__)
+
+HOLD_RECORDS = 500
+HOLD_BYTES = 4 * 1024 * 1024
+POLL_RECORDS = 500
+FEED_RECORDS = 64
+MAX_PRODUCING = 16_384
+MAX_SPAN = 1_000_000
+MAX_CHECKING = 2_000
+COMMIT_SECONDS = 0.5
+RETRY_SECONDS = 0.05
+DRAIN_SECONDS = 12.0
+HAND_OVER_SECONDS = 5.0
+LOOKUPS = 16_384
+"""After an unclean end: as many deliveries may be unknown to the log as were in flight or not logged yet."""
+
+
+_STOP = -1
+
+
+class Engine:
+    """What the roles of one process share.
+
+    Attributes:
+        lanes: In flight and queued.
+        window: Payload bytes.
+        buffer: The delivery log.
+        settlement: Where outcomes go.
+        metrics: Instruments.
+        clock: The time.
+        gate: False while nothing may be taken up (the index is stale).
+        index_lookup: Makes a `LogCheck` that reports to a role.
+    """
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        window: Window,
+        buffer: LogBuffer,
+        settlement: Settlement,
+        metrics: Metrics,
+        clock: Clock,
+        gate: Callable[[], bool],
+        check_for: Callable[[Callable[[Delivery], None]], LogCheck],
+    ) -> None:
+        self.lanes = lanes
+        self.window = window
+        self.buffer = buffer
+        self.settlement = settlement
+        self.metrics = metrics
+        self.clock = clock
+        self.gate = gate
+        self.check_for = check_for
+        self.blocked: set[Role] = set()
+        self._waking = False
+
+    def wake(self) -> None:
+        """Let blocked roles go on, soon."""
+        if self.blocked and not self._waking:
+            self._waking = True
+            asyncio.get_running_loop().call_soon(self._feed_blocked)
+
+    def _feed_blocked(self) -> None:
+        self._waking = False
+        roles, self.blocked = self.blocked, set()
+        for role in roles:
+            role.feed()
+
+
+class Role:
+    """One member of one consumer group.
+
+    Args:
+        name: `source`, `retry.1m`, `overflow`, `replay`.
+        consumer: Its group's consumer.
+        intake: Makes deliveries of its records.
+        engine: What it shares with the other roles.
+        delay_ms: How long its records wait at most; None: they are due at once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        consumer: RecordConsumer,
+        intake: SourceIntake | OwnIntake,
+        engine: Engine,
+        delay_ms: int | None = None,
+    ) -> None:
+        self.name = name
+        self.active: set[Delivery] = set()
+        self._consumer = consumer
+        self._intake = intake
+        self._engine = engine
+        self._delay_ms = delay_ms
+        self._lateness: Histogram | None = engine.metrics.retry_lateness_seconds.get(name.removeprefix("retry."))
+        self._check = engine.check_for(self._checked)
+        self._ready: deque[Delivery] = deque()
+        self._expansion: Expansion | None = None
+        self._pending_delivery: Delivery | None = None
+        self._partitions: dict[Partition, PartitionState] = {}
+        self._budget = 0
+        self._epoch = 0
+        self._accepting = False
+        self._opened = False
+        self._stopping = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._hungry = asyncio.Event()
+
+    @property
+    def joined(self) -> bool:
+        """True once partitions were assigned, were it none."""
+        return self._epoch > 0
+
+    @property
+    def assigned_to(self) -> Sequence[Partition]:
+        """The partitions that this member reads now."""
+        return list(self._partitions)
+
+    @property
+    def incomplete(self) -> int:
+        """How many records are being worked on."""
+        return sum(len(state.tracker) for state in self._partitions.values())
+
+    async def run(self) -> None:
+        """Join the group and work until `stop` is called.
+
+        Raises:
+            MisconfiguredError: Kafka refuses for good.
+        """
+        await self._consumer.start(self)
+        committing = asyncio.get_running_loop().create_task(self._commit_forever())
+        try:
+            await self._poll_until_stopped()
+        finally:
+            committing.cancel()
+
+    async def stop(self) -> None:
+        """Finish what is in flight, hand over what isn't finished in time, commit, leave the group."""
+        self._stopping = True
+        self._hungry.set()
+        await self._consumer.stop()
+
+    # --- AssignmentListener ---------------------------------------------------------------------------------------
+
+    async def assigned(self, epoch: int, positions: Mapping[Partition, CommitPoint]) -> None:
+        """Take over partitions; nothing is taken up before their positions are marked as being worked on."""
+        self._epoch = epoch
+        self._partitions = {
+            (topic, number): PartitionState(topic, number, point, LOOKUPS)
+            for (topic, number), point in positions.items()
+        }
+        self._opened = False
+        self._accepting = True
+        self._hungry.set()
+        self._engine.metrics.rebalances.labels(self.name).inc()
+        log.info("partitions assigned", role=self.name, partitions=len(positions), epoch=epoch)
+
+    async def revoked(self, epoch: int) -> None:
+        """Finish or hand over everything; when this returns, what can be committed is committed."""
+        if epoch != self._epoch or not self._accepting:
+            return
+        self._accepting = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._expansion = None
+        self._ready.clear()
+        for state in self._partitions.values():
+            state.hold.clear()
+            state.held_bytes = 0
+        self._pending_delivery = None
+        self._engine.lanes.withdraw(lambda delivery: delivery.role is self)
+        for delivery in [each for each in self.active if not each.in_flight]:
+            self._hand_over(delivery)
+        await self._until(lambda: not self.active, DRAIN_SECONDS)
+        for delivery in list(self.active):
+            self._hand_over(delivery)
+        await self._until(self._only_expanding_left, HAND_OVER_SECONDS)
+        await self._commit(final=True)
+        self._partitions = {}
+        log.info("partitions given back", role=self.name, epoch=epoch)
+
+    def _only_expanding_left(self) -> bool:
+        return all(len(state.tracker) <= state.expanding for state in self._partitions.values())
+
+    def _hand_over(self, delivery: Delivery) -> None:
+        """Give an unfinished delivery to whoever reads the overflow topic; its attempt number stays.
+
+        One of a record that isn't expanded to its end goes nowhere: the record stays incomplete and is read again.
+        """
+        delivery.given_away = True
+        self.active.discard(delivery)
+        if not delivery.work.expanding:
+            self._engine.metrics.handed_over.inc()
+            self._engine.settlement.spill(delivery, "handed_over")
+
+    # --- taking up ------------------------------------------------------------------------------------------------
+
+    def feed(self) -> None:
+        """Take up held records while they are due and there is room; comes back by itself when they will be."""
+        if not self._accepting or not self._opened:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now_ms = self._engine.clock.now_ms()
+        self._budget = FEED_RECORDS
+        next_due_ms: int | None = None
+        for state in list(self._partitions.values()):
+            due_at = self._feed_partition(state, now_ms)
+            if due_at == _STOP:
+                return
+            if due_at is not None and (next_due_ms is None or due_at < next_due_ms):
+                next_due_ms = due_at
+        if not self._has_room():
+            return
+        # The partitions take turns at being first.
+        if len(self._partitions) > 1:
+            first = next(iter(self._partitions))
+            self._partitions[first] = self._partitions.pop(first)
+        if next_due_ms is not None:
+            self._come_back(max(0, next_due_ms - now_ms) / 1000)
+
+    def _feed_partition(self, state: PartitionState, now_ms: int) -> int | None:
+        """Take up what is due of one partition.
+
+        Returns:
+            When its head is due, unix milliseconds; None where nothing is held; `_STOP` where the role has no room
+            or has had its turn.
+        """
+        while state.hold:
+            if not self._has_room():
+                return _STOP
+            due, record = state.hold[0]
+            if due > now_ms:
+                return due
+            if not self._budget:
+                asyncio.get_running_loop().call_soon(self.feed)
+                return _STOP
+            self._budget -= 1
+            state.hold.popleft()
+            self._take(record, state, now_ms, due)
+            if len(state.hold) <= HOLD_RECORDS // 2:
+                self._hungry.set()
+        return None
+
+    def _take(self, record: ConsumedRecord | UnreadableRecord, state: PartitionState, now_ms: int, due: int) -> None:
+        if not isinstance(record, UnreadableRecord):
+            state.held_bytes -= size_of(record)
+        if isinstance(self._intake, SourceIntake):
+            expansion = self._intake.take(record, state)
+            if expansion is not None:
+                self._expansion = expansion
+                state.expanding += 1
+            return
+        delivery = self._intake.take(record, state, self)
+        if delivery is not None:
+            if self._lateness is not None and due:
+                self._lateness.observe((now_ms - due) / 1000)
+            self.active.add(delivery)
+            self._check.submit(delivery)
+
+    def _has_room(self) -> bool:
+        """Bring what was taken up to its lanes; say whether more may be taken up. Blocks the role where not."""
+        engine = self._engine
+        if (
+            self._bring_ready()
+            and self._expand()
+            and engine.gate()
+            and engine.lanes.has_room
+            and engine.buffer.has_room
+            and engine.window.has_room
+            and engine.settlement.producing < MAX_PRODUCING
+            and len(self._check) < MAX_CHECKING
+        ):
+            return True
+        engine.blocked.add(self)
+        # Room may also come by time alone: a lane that is found to be slow, an index that is fresh again.
+        self._come_back(RETRY_SECONDS)
+        return False
+
+    def _bring_ready(self) -> bool:
+        while self._ready:
+            if not self._offer(self._ready[0]):
+                return False
+            self._ready.popleft()
+        return True
+
+    def _expand(self) -> bool:
+        expansion = self._expansion
+        if expansion is None:
+            return True
+        while True:
+            delivery = self._pending_delivery or expansion.next(self)
+            self._pending_delivery = None
+            if delivery is None:
+                expansion.work.partition.expanding -= 1
+                self._expansion = None
+                return True
+            self.active.add(delivery)
+            if expansion.work.partition.lookups_left:
+                self._check.submit(delivery)
+                if len(self._check) >= MAX_CHECKING:
+                    return False
+            elif not self._offer(delivery):
+                self._pending_delivery = delivery
+                return False
+
+    def _offer(self, delivery: Delivery) -> bool:
+        engine = self._engine
+        if engine.settlement.producing >= MAX_PRODUCING or not engine.buffer.has_room:
+            return False
+        match engine.lanes.offer(delivery):
+            case Verdict.TAKEN:
+                return True
+            case Verdict.FULL:
+                return False
+            case Verdict.SLOW:
+                if isinstance(self._intake, SourceIntake):
+                    engine.metrics.spilled.inc()
+                    engine.settlement.spill(delivery, "slow_lane")
+                else:
+                    engine.settlement.park(delivery, engine.clock.now_ms())
+                return True
+
+    def _checked(self, delivery: Delivery) -> None:
+        self._ready.append(delivery)
+        self._engine.blocked.add(self)
+        self._engine.wake()
+
+    def _come_back(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._timed)
+
+    def _timed(self) -> None:
+        self._timer = None
+        self._engine.blocked.discard(self)
+        self.feed()
+
+    # --- polling and committing -----------------------------------------------------------------------------------
+
+    async def _poll_until_stopped(self) -> None:
+        while not self._stopping:
+            if self._accepting and not self._opened:
+                await self._open()
+            wanted = self._wanted()
+            if not wanted:
+                self._hungry.clear()
+                await self._wait_hungry()
+            # While some partitions are not asked for, they may become wanted any moment: look often.
+            timeout_ms = 0 if not wanted else 200 if len(wanted) == len(self._partitions) else 20
+            try:
+                records = await self._consumer.poll(wanted, timeout_ms=timeout_ms, max_records=POLL_RECORDS)
+            except UnavailableError as error:
+                log.warning("Kafka is out of reach; trying again", role=self.name, error=str(error))
+                await asyncio.sleep(1.0)
+                continue
+            if records:
+                self._hold(records)
+                if self not in self._engine.blocked:
+                    self.feed()
+
+    async def _wait_hungry(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await self._hungry.wait()
+
+    def _wanted(self) -> list[Partition]:
+        if not self._accepting or not self._opened:
+            return []
+        limit = MAX_SPAN // max(1, len(self._partitions))
+        return [
+            key
+            for key, state in self._partitions.items()
+            if len(state.hold) <= HOLD_RECORDS // 2 and state.held_bytes < HOLD_BYTES and state.tracker.span < limit
+        ]
+
+    def _hold(self, records: Sequence[ConsumedRecord | UnreadableRecord]) -> None:
+        if not self._accepting:
+            return
+        for record in records:
+            state = self._partitions.get((record.topic, record.partition))
+            if state is None:
+                continue
+            if isinstance(record, UnreadableRecord):
+                state.hold.append((0, record))
+                continue
+            state.held_bytes += size_of(record)
+            due = 0
+            if self._delay_ms is not None:
+                # A due time further off than the tier is long can't be right: clamped, so that it blocks nobody.
+                due = min(due_ms(record.headers), self._engine.clock.now_ms() + self._delay_ms)
+            state.hold.append((due, record))
+
+    async def _open(self) -> None:
+        epoch = self._epoch
+        points = {key: CommitPoint(state.tracker.position, OPEN) for key, state in self._partitions.items()}
+        if not points or await self._consumer.commit(epoch, points):
+            self._opened = epoch == self._epoch
+        else:
+            await asyncio.sleep(0.2)
+
+    async def _commit_forever(self) -> None:
+        while True:
+            await asyncio.sleep(COMMIT_SECONDS)
+            if self._accepting and self._opened:
+                await self._commit(final=False)
+
+    async def _commit(self, *, final: bool) -> None:
+        points: dict[Partition, CommitPoint] = {}
+        for key, state in self._partitions.items():
+            offset = state.tracker.committable()
+            if final and self._opened:
+                points[key] = CommitPoint(offset, OPEN if len(state.tracker) else CLEAN)
+            elif state.tracker.to_commit() is not None:
+                points[key] = CommitPoint(offset, OPEN)
+        if not points:
+            return
+        if await self._consumer.commit(self._epoch, points):
+            for key, point in points.items():
+                if key in self._partitions:
+                    self._partitions[key].tracker.committed(point.offset)
+        else:
+            self._engine.metrics.commit_failures.labels(self.name).inc()
+
+    async def _until(self, condition: Callable[[], bool], within_seconds: float) -> None:
+        deadline = asyncio.get_running_loop().time() + within_seconds
+        while not condition() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - many things change it
+            await asyncio.sleep(0.01)

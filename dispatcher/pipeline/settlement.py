@@ -1,0 +1,242 @@
+"""From an outcome to a durable place: the log, a delay topic, the overflow topic, the dead-letter topic.
+
+A record's part is done only when its place is durable and, where it is an attempt's outcome, when the delivery log
+has it. Nothing else completes a record.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from dispatcher.core.delivery_log import DeliveryStatus, LogEntry
+from dispatcher.core.exchange import Response
+from dispatcher.core.model import DeadLetterReason, Origin, RecordHeaders
+from dispatcher.core.outcome import DeadLetter, Delivered, Outcome, Retry, describe
+from dispatcher.core.records import BadRecord, DeliveryRecord, bad_record_headers, encode_headers
+from dispatcher.core.topics import TopicNames
+from dispatcher.metrics import Metrics
+from dispatcher.pipeline.log_buffer import LogBuffer
+from dispatcher.pipeline.work import Delivery, RecordWork
+from dispatcher.ports import OutgoingRecord, RecordProducer, RejectedRecordError
+
+MAX_PARKED_MS = 3 * 86_400_000
+
+Fatal = Callable[[BaseException], None]
+
+
+class Settlement:
+    """Brings every delivery to its place.
+
+    Args:
+        names: The own topics.
+        producer: Produces to them.
+        buffer: Takes log entries.
+        metrics: Counts.
+        fatal: Told of what no trying again can mend; ends the process.
+
+    Attributes:
+        producing: How many deliveries wait for their produce to be acknowledged.
+    """
+
+    def __init__(
+        self, names: TopicNames, producer: RecordProducer, buffer: LogBuffer, metrics: Metrics, fatal: Fatal
+    ) -> None:
+        self._names = names
+        self._producer = producer
+        self._buffer = buffer
+        self._metrics = metrics
+        self._fatal = fatal
+        self.producing = 0
+
+    def attempted(self, delivery: Delivery, response: Response, outcome: Outcome, now_ms: int) -> None:
+        """Settle an attempt that was made.
+
+        Args:
+            delivery: Whose attempt it was.
+            response: What came.
+            outcome: What that means.
+            now_ms: When it ended, unix milliseconds.
+        """
+        delivery.first_attempt_ms = delivery.first_attempt_ms or now_ms
+        entry = _entry(delivery, now_ms)
+        entry.attempt = delivery.attempt
+        entry.duration_ms = response.duration_ms
+        entry.response_code = response.status
+        entry.response_body = response.body
+        match outcome:
+            case Delivered():
+                entry.status = DeliveryStatus.DELIVERED
+                self.log(delivery, entry)
+            case Retry(due):
+                entry.error = describe(response)
+                entry.next_attempt_at_ms = due.not_before_ms
+                record = self._record(delivery, made=delivery.attempt, not_before_ms=due.not_before_ms)
+                record.http_status, record.error = response.status, entry.error
+                self._metrics.retries.counts[due.tier.name] += 1
+                self._produce(delivery, self._names.retry(due.tier), record, entry)
+            case DeadLetter(reason):
+                entry.error = describe(response)
+                self._dead_letter(delivery, reason, entry, made=delivery.attempt, status=response.status)
+
+    def failed_unsent(self, delivery: Delivery, reason: DeadLetterReason, error: str, now_ms: int) -> None:
+        """Settle a delivery that ends in the dead-letter topic without another attempt."""
+        entry = _entry(delivery, now_ms)
+        entry.error = error
+        self._dead_letter(delivery, reason, entry, made=delivery.attempt - 1, status=0)
+
+    def skipped(self, delivery: Delivery, reason: str, now_ms: int) -> None:
+        """Settle a delivery whose subscription is deleted or not active any more: it is logged, and sent nowhere."""
+        entry = _entry(delivery, now_ms)
+        entry.status = DeliveryStatus.SKIPPED
+        entry.reason = reason
+        self.log(delivery, entry)
+
+    def spill(self, delivery: Delivery, reason: str) -> None:
+        """Move a delivery to the overflow topic, no attempt charged."""
+        self._produce(delivery, self._names.overflow, self._record(delivery, reason=reason), None)
+
+    def park(self, delivery: Delivery, now_ms: int) -> None:
+        """Move a delivery to the first tier, no attempt charged; one that is parked for too long expires."""
+        if delivery.parked_since_ms is None:
+            delivery.parked_since_ms = now_ms
+        if now_ms - delivery.parked_since_ms > MAX_PARKED_MS:
+            self.failed_unsent(delivery, DeadLetterReason.EXPIRED, "no room in its lane for 3 days", now_ms)
+            return
+        tier = self._names.tiers[0]
+        record = self._record(delivery, not_before_ms=now_ms + tier.delay_ms, reason="parked")
+        self._metrics.parked.inc()
+        self._produce(delivery, self._names.retry(tier), record, None)
+
+    def bad_record(self, work: RecordWork, letter: BadRecord, value: bytes | None, kept: RecordHeaders) -> None:
+        """Move a record that is no event to the dead-letter topic.
+
+        Args:
+            work: The record.
+            letter: Where it stands and what is wrong.
+            value: Its raw bytes; None where they are too large or can't be read.
+            kept: Its own headers that are carried on.
+        """
+        headers = (*bad_record_headers(letter.origin, letter.reason, letter.error), *kept)
+        self._metrics.dead_letters.counts[letter.reason] += 1
+        future = self._producer.produce(OutgoingRecord(self._names.dead_letter, letter.origin.key, value, headers))
+
+        def produced(done: "asyncio.Future[None]") -> None:
+            if done.cancelled():
+                return
+            match done.exception():
+                case None:
+                    work.done()
+                case RejectedRecordError() if value is not None or letter.origin.key is not None:
+                    origin = letter.origin
+                    pointer = Origin(origin.topic, origin.partition, origin.offset, origin.timestamp_ms)
+                    self.bad_record(work, BadRecord(pointer, letter.reason, letter.error), None, ())
+                case fault:
+                    self._fatal(fault)
+
+        future.add_done_callback(produced)
+
+    def log(self, delivery: Delivery, entry: LogEntry) -> None:
+        """Write an entry; when it is durable, the delivery's part of its record is done."""
+        self._metrics.deliveries.counts[entry.status] += 1
+        delivery.role.active.discard(delivery)
+        self._buffer.append(entry, delivery.work)
+
+    def log_late(self, delivery: Delivery, response: Response, now_ms: int) -> None:
+        """Log a success that came after its delivery was handed over, so that it is not sent once more."""
+        entry = _entry(delivery, now_ms)
+        entry.attempt = delivery.attempt
+        entry.status = DeliveryStatus.DELIVERED
+        entry.duration_ms = response.duration_ms
+        entry.response_code = response.status
+        entry.response_body = response.body
+        self._buffer.append(entry, None)
+
+    def _dead_letter(
+        self, delivery: Delivery, reason: DeadLetterReason, entry: LogEntry, *, made: int, status: int
+    ) -> None:
+        entry.status = DeliveryStatus.FAILED
+        entry.reason = reason.value
+        record = self._record(delivery, made=made, reason=reason.value)
+        record.http_status, record.error = status, entry.error
+        self._metrics.dead_letters.counts[reason.value] += 1
+        self._produce(delivery, self._names.dead_letter, record, entry)
+
+    def _record(
+        self, delivery: Delivery, *, made: int | None = None, not_before_ms: int = 0, reason: str = ""
+    ) -> DeliveryRecord:
+        return DeliveryRecord(
+            delivery.id,
+            delivery.subscription_id,
+            delivery.event.workspace_id,
+            delivery.attempt - 1 if made is None else made,
+            not_before_ms,
+            delivery.first_attempt_ms,
+            delivery.parked_since_ms,
+            delivery.event.origin,
+            reason,
+            replay_id=delivery.run,
+        )
+
+    def _produce(self, delivery: Delivery, topic: str, record: DeliveryRecord, entry: LogEntry | None) -> None:
+        event = delivery.event
+        delivery.role.active.discard(delivery)
+        self.producing += 1
+        outgoing = OutgoingRecord(topic, record.key, event.value, encode_headers(record, event.headers))
+        future = self._producer.produce(outgoing)
+
+        def produced(done: "asyncio.Future[None]") -> None:
+            self.producing -= 1
+            if done.cancelled():
+                return
+            match done.exception():
+                case None:
+                    pass
+                case RejectedRecordError() if outgoing.value is not None:
+                    self._produce_pointer(delivery, record, entry)
+                    return
+                case fault:
+                    self._fatal(fault)
+                    return
+            if entry is not None:
+                self.log(delivery, entry)
+            else:
+                delivery.work.done()
+
+        future.add_done_callback(produced)
+
+    def _produce_pointer(self, delivery: Delivery, record: DeliveryRecord, entry: LogEntry | None) -> None:
+        """Dead-letter a delivery whose event Kafka will not take any more: its coordinates, without the bytes."""
+        entry = entry or _entry(delivery, 0)
+        entry.status, entry.reason = DeliveryStatus.FAILED, DeadLetterReason.TOO_LARGE.value
+        entry.next_attempt_at_ms = None
+        record.reason = entry.reason
+        self._metrics.dead_letters.counts[record.reason] += 1
+        future = self._producer.produce(
+            OutgoingRecord(self._names.dead_letter, record.key, None, encode_headers(record, ()))
+        )
+
+        def produced(done: "asyncio.Future[None]") -> None:
+            if done.cancelled():
+                return
+            if (fault := done.exception()) is not None:
+                self._fatal(fault)
+                return
+            self.log(delivery, entry)
+
+        future.add_done_callback(produced)
+
+
+def _entry(delivery: Delivery, now_ms: int) -> LogEntry:
+    event = delivery.event
+    return LogEntry(
+        delivery.id,
+        event.workspace_id,
+        delivery.subscription_id,
+        event.id,
+        event.type,
+        event.source,
+        event.origin,
+        delivery.run,
+        0,
+        DeliveryStatus.RETRYING,
+        now_ms,
+    )

@@ -1,0 +1,159 @@
+"""What the pipeline carries about: partitions, records being worked on, deliveries.
+
+These objects are made once a record or a delivery, so they are slotted and plain.
+"""
+
+from collections import deque
+from typing import Protocol
+
+from dispatcher.core.model import Event, Subscription
+from dispatcher.core.offsets import OffsetTracker
+from dispatcher.ports import CommitPoint, ConsumedRecord, UnreadableRecord
+
+OPEN = "open"
+"""Commit metadata of a partition that somebody works on: after a crash, its records may be done in part."""
+
+CLEAN = "clean"
+"""Commit metadata of a partition that was left with nothing unfinished."""
+
+
+class Window:
+    """The payload bytes that a process still needs.
+
+    Args:
+        limit_bytes: The bound; a record that is taken up may exceed it once.
+    """
+
+    __slots__ = ("held_bytes", "limit_bytes")
+
+    def __init__(self, limit_bytes: int = 64 * 1024 * 1024) -> None:
+        self.limit_bytes = limit_bytes
+        self.held_bytes = 0
+
+    @property
+    def has_room(self) -> bool:
+        """True while another record may be taken up."""
+        return self.held_bytes < self.limit_bytes
+
+
+class PartitionState:
+    """One assigned partition: what was fetched and not taken up yet, and what is incomplete.
+
+    Args:
+        topic: Its topic.
+        partition: Its number.
+        start: Where it is read from, and what was noted beside that position.
+        lookups: How many deliveries that the log doesn't know are looked up before the rest is taken as new.
+
+    Attributes:
+        hold: Records not taken up yet, each with its due time in unix milliseconds (0: at once).
+        held_bytes: Their bytes.
+        expanding: How many of the records being worked on have a fan-out that isn't made to its end.
+        lookups_left: What is left of `lookups`; 0 after a clean end.
+    """
+
+    __slots__ = ("expanding", "held_bytes", "hold", "lookups_left", "partition", "topic", "tracker")
+
+    def __init__(self, topic: str, partition: int, start: CommitPoint, lookups: int) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.tracker = OffsetTracker(start.offset)
+        self.hold: deque[tuple[int, ConsumedRecord | UnreadableRecord]] = deque()
+        self.expanding = 0
+        self.held_bytes = 0
+        self.lookups_left = lookups if start.metadata == OPEN else 0
+
+
+class RecordWork:
+    """One record being worked on: complete when each delivery that it stands for is.
+
+    Args:
+        partition: Where it was read.
+        offset: Its offset.
+        size_bytes: What it takes of the window.
+        window: Where that is given back.
+    """
+
+    __slots__ = ("_open", "_size_bytes", "_window", "expanding", "offset", "partition")
+
+    def __init__(self, partition: PartitionState, offset: int, size_bytes: int, window: Window) -> None:
+        self.partition = partition
+        self.offset = offset
+        self._size_bytes = size_bytes
+        self._window = window
+        self._open = 1
+        self.expanding = False
+        window.held_bytes += size_bytes
+        partition.tracker.begin(offset)
+
+    def add(self, deliveries: int) -> None:
+        """Note that the record stands for so many more deliveries."""
+        self._open += deliveries
+
+    def done(self) -> None:
+        """Note that one delivery, or the reading of the record itself, is done."""
+        self._open -= 1
+        if self._open == 0:
+            self._window.held_bytes -= self._size_bytes
+            self.partition.tracker.complete(self.offset)
+
+
+class Owner(Protocol):
+    """Who reads records: a role.
+
+    Attributes:
+        active: Its deliveries that no outcome has settled yet.
+    """
+
+    active: "set[Delivery]"
+
+
+class Delivery:
+    """One delivery on its way through this process.
+
+    Attributes:
+        event: The event.
+        subscription_id: `wh_…`.
+        subscription: As last resolved; None where the index doesn't hold it.
+        id: `del_…`.
+        attempt: Number of the next attempt, from 1.
+        run: The replay's id, or empty.
+        first_attempt_ms: When the first attempt was made; 0 where none was.
+        parked_since_ms: Since when it waits for room; None where it doesn't.
+        work: The record that it belongs to.
+        role: The role that read the record.
+        in_flight: True while an attempt is under way.
+        given_away: True once the delivery was handed over: what its attempt brings changes nothing any more.
+    """
+
+    __slots__ = (
+        "attempt",
+        "event",
+        "first_attempt_ms",
+        "given_away",
+        "id",
+        "in_flight",
+        "parked_since_ms",
+        "role",
+        "run",
+        "subscription",
+        "subscription_id",
+        "work",
+    )
+
+    def __init__(
+        self, event: Event, subscription_id: str, subscription: Subscription | None, delivery_id: str, work: RecordWork,
+        role: "Owner",
+    ) -> None:  # fmt: skip
+        self.event = event
+        self.subscription_id = subscription_id
+        self.subscription = subscription
+        self.id = delivery_id
+        self.attempt = 1
+        self.run = ""
+        self.first_attempt_ms = 0
+        self.parked_since_ms: int | None = None
+        self.work = work
+        self.role = role
+        self.in_flight = False
+        self.given_away = False

@@ -1,0 +1,306 @@
+"""What operations and pipeline need of the outside, as Protocols.
+
+The real things are in `dispatcher.kafka`, `dispatcher.mongo` and `dispatcher.http`; one contract suite runs on
+them and on the tests' fakes.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from dispatcher.core.delivery_log import LogEntry, LoggedDelivery, LoggedState
+from dispatcher.core.exchange import Request, Response
+from dispatcher.core.model import RecordHeaders, Subscription, Webhook
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Time, as far as it is asked for outside the core."""
+
+    def now_ms(self) -> int:
+        """Return unix milliseconds."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+
+
+class Sender(Protocol):
+    """Sends requests to endpoints; see `dispatcher.http.sender`."""
+
+    def send(self, request: Request, done: Callable[[Response], None]) -> None:
+        """Send a request; `done` is called exactly once, from the loop, never from within this call."""
+
+
+@dataclass(slots=True)
+class OutgoingRecord:
+    """A record to produce.
+
+    Attributes:
+        topic: Full topic name.
+        key: The record's key, or None.
+        value: The record's value, or None.
+        headers: In order.
+    """
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: RecordHeaders
+
+
+class RecordProducer(Protocol):
+    """Produces records durably."""
+
+    def produce(self, record: OutgoingRecord) -> "asyncio.Future[None]":
+        """Produce a record.
+
+        Returns:
+            A future that ends when all in-sync replicas have it. Retriable trouble is waited out, for as long
+            as it takes. It fails with `RejectedRecordError` where this record can never be accepted and with
+            `MisconfiguredError` where no record can.
+        """
+
+
+class RejectedRecordError(Exception):
+    """Kafka will never accept this record (too large, invalid); others are not concerned."""
+
+
+class DeliveryLogWriter(Protocol):
+    """Writes the delivery log in bulk."""
+
+    async def write(self, entries: Sequence[LogEntry]) -> int:
+        """Write entries; when it returns they are durable (majority).
+
+        An entry that MongoDB itself refuses is written once more without response body and error text, then
+        given up.
+
+        Returns:
+            How many entries were given up.
+
+        Raises:
+            UnavailableError: MongoDB is out of reach; nothing is known of the entries, write them again.
+        """
+
+    async def states(self, delivery_ids: Sequence[str]) -> Mapping[str, LoggedState]:
+        """Return what the log holds of these deliveries; unknown ones are missing from the answer.
+
+        Raises:
+            UnavailableError: MongoDB is out of reach.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFilter:
+    """Which deliveries of a subscription to list; None filters nothing. Times are unix milliseconds."""
+
+    status: str | None = None
+    event_type: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a listing.
+
+    Attributes:
+        rows: Newest first.
+        next_cursor: Opaque; pass it back for the next page. None on the last.
+    """
+
+    rows: Sequence[T]
+    next_cursor: str | None
+
+
+class DeliveryLogReader(Protocol):
+    """Reads the delivery log, one workspace at a time."""
+
+    async def page(
+        self, workspace_id: str, subscription_id: str, wanted: DeliveryFilter, cursor: str | None, limit: int
+    ) -> Page[LoggedDelivery]:
+        """Return one page, newest first, attempts left out; stays right while rows are added.
+
+        Raises:
+            InvalidInputError: The cursor is none of ours.
+            UnavailableError: MongoDB is out of reach.
+        """
+
+    async def get(self, workspace_id: str, subscription_id: str, delivery_id: str) -> LoggedDelivery | None:
+        """Return one delivery with its attempts, or None."""
+
+
+class WebhookStore(Protocol):
+    """Keeps the webhooks."""
+
+    async def insert(self, webhook: Webhook) -> None:
+        """Store a new webhook; majority write."""
+
+    async def get(self, workspace_id: str, webhook_id: str) -> Webhook | None:
+        """Return a webhook of this workspace, or None."""
+
+    async def page(self, workspace_id: str, cursor: str | None, limit: int) -> Page[Webhook]:
+        """Return one page, newest first."""
+
+    async def replace(self, webhook: Webhook, *, expected_revision: int) -> bool:
+        """Store a changed webhook, if its stored revision is still the expected one.
+
+        Returns:
+            False where it isn't, or where the webhook is gone.
+        """
+
+    async def delete(self, workspace_id: str, webhook_id: str) -> bool:
+        """Delete a webhook; False where there is none."""
+
+
+class SubscriptionLookup(Protocol):
+    """Looks a subscription up where the index doesn't hold it."""
+
+    async def find(self, subscription_id: str) -> Subscription | None:
+        """Return it whatever its status (primary, majority), or None where it is deleted.
+
+        Raises:
+            UnavailableError: MongoDB is out of reach.
+        """
+
+    async def disable(self, subscription: Subscription, reason: str, now_ms: int) -> bool:
+        """Set status `disabled` with a reason, if URL and status are still those of `subscription`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key without its secret part. Times are unix milliseconds."""
+
+    id: str
+    workspace_id: str
+    name: str | None
+    scopes: frozenset[str]
+    created_at_ms: int
+    last_used_at_ms: int | None = None
+    expires_at_ms: int | None = None
+
+
+class ApiKeyStore(Protocol):
+    """Keeps API keys as hashes."""
+
+    async def insert(self, key: ApiKey, secret_hash: bytes) -> None:
+        """Store a new key."""
+
+    async def by_hash(self, secret_hash: bytes) -> ApiKey | None:
+        """Return the key with this hash, or None."""
+
+    async def list(self, workspace_id: str | None) -> Sequence[ApiKey]:
+        """Return the keys of a workspace (None: of all), newest first."""
+
+    async def delete(self, workspace_id: str | None, key_id: str) -> bool:
+        """Revoke a key (workspace None: of any); False where there is none."""
+
+    async def touch(self, key_ids: Iterable[str], now_ms: int) -> None:
+        """Note that keys were used."""
+
+
+class ConsumedRecord(Protocol):
+    """A record as a consumer hands it on; the attributes are those of aiokafka's."""
+
+    @property
+    def topic(self) -> str:
+        """Topic."""
+
+    @property
+    def partition(self) -> int:
+        """Partition number."""
+
+    @property
+    def offset(self) -> int:
+        """Offset."""
+
+    @property
+    def timestamp(self) -> int:
+        """Unix milliseconds."""
+
+    @property
+    def key(self) -> bytes | None:
+        """Key, or None."""
+
+    @property
+    def value(self) -> bytes | None:
+        """Value, or None."""
+
+    @property
+    def headers(self) -> RecordHeaders:
+        """Headers, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableRecord:
+    """A record that is on the topic and can't be read: too large to fetch, corrupt, or an unknown codec."""
+
+    topic: str
+    partition: int
+    offset: int
+    problem: str
+    too_large: bool = False
+
+
+Partition = tuple[str, int]
+"""Topic and partition number."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitPoint:
+    """A committed position.
+
+    Attributes:
+        offset: The next offset to read.
+        metadata: The committer's note beside it; empty where there is none.
+    """
+
+    offset: int
+    metadata: str = ""
+
+
+class AssignmentListener(Protocol):
+    """Is told of rebalances by a consumer; the consumer polls nothing while it is being told."""
+
+    async def assigned(self, epoch: int, positions: Mapping[Partition, CommitPoint]) -> None:
+        """Take over partitions.
+
+        Args:
+            epoch: Counts up with each assignment; commits must name it.
+            positions: For each partition the position it is read from, and the metadata committed there.
+        """
+
+    async def revoked(self, epoch: int) -> None:
+        """Finish or hand over everything of this epoch; when it returns, the epoch is over."""
+
+
+class RecordConsumer(Protocol):
+    """One member of one consumer group."""
+
+    async def start(self, listener: AssignmentListener) -> None:
+        """Join the group."""
+
+    async def poll(
+        self, wanted: Sequence[Partition], *, timeout_ms: int, max_records: int
+    ) -> Sequence[ConsumedRecord | UnreadableRecord]:
+        """Return records of the wanted partitions, in offset order within each.
+
+        Wanted partitions that are not (or no longer) assigned are left out; where none is left, it waits for
+        the timeout while staying a live member of its group.
+
+        Raises:
+            UnavailableError: Kafka is out of reach; poll again.
+            MisconfiguredError: Kafka refuses for good.
+        """
+
+    async def commit(self, epoch: int, points: Mapping[Partition, CommitPoint]) -> bool:
+        """Commit positions, if `epoch` is still the present one.
+
+        Returns:
+            True where they stand; False where the assignment is over or Kafka is out of reach (bounded in
+            time): the caller commits again later.
+        """
+
+    async def stop(self) -> None:
+        """Let the listener finish, leave the group, close."""

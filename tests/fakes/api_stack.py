@@ -1,0 +1,128 @@
+# ruff: noqa: D102 - the ports say what each method promises
+"""The whole API over given stores, on a real socket, with keys of every kind at hand."""
+
+import hashlib
+import itertools
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient, TestServer
+
+from dispatcher.api.application import make_api
+from dispatcher.core.sealing import Keyring
+from dispatcher.core.urls import EndpointUrl
+from dispatcher.operations.api_keys import ApiKeys
+from dispatcher.operations.deliveries import Deliveries
+from dispatcher.operations.webhooks import Webhooks
+from dispatcher.ports import ApiKeyStore, DeliveryLogReader, WebhookStore
+from tests.fakes.stores import MemoryApiKeyStore, MemoryDeliveryLogReader, MemoryWebhookStore, Outage
+
+START_MS = 1_768_473_000_000
+"""2026-01-15T10:30:00Z."""
+URL = "https://hooks.example.com/in"
+
+
+class ManualClock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.ms = START_MS
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    def monotonic(self) -> float:
+        return self.ms / 1000
+
+
+class HttpsOnly:
+    """An address policy that a test can foresee: HTTPS, and never the host `private.example.com`."""
+
+    def check_url(self, url: EndpointUrl) -> str | None:
+        if url.scheme != "https":
+            return "plain HTTP is not allowed here; use https://"
+        return "this address is private; use a public one" if url.host == "private.example.com" else None
+
+
+def draws() -> Any:
+    """Return a source of bytes that look random and never repeat."""
+    numbers = itertools.count()
+
+    def draw(size: int) -> bytes:
+        return hashlib.shake_256(str(next(numbers)).encode()).digest(size)
+
+    return draw
+
+
+@dataclass
+class ApiStack:
+    """A running API. `keys` holds the texts of API keys by their kind."""
+
+    client: TestClient
+    clock: ManualClock
+    outage: Outage
+    webhook_store: WebhookStore
+    api_keys: ApiKeys
+    keyring: Keyring
+    keys: dict[str, str]
+
+    async def call(self, method: str, path: str, body: Any = None, *, key: str | None = "all", **options: Any) -> Any:
+        """Send a request; `body` goes as JSON. Returns the response, read to its end."""
+        headers = dict(options.pop("headers", {}))
+        if key is not None:
+            headers["Authorization"] = f"Bearer {self.keys.get(key, key)}"
+        if body is not None:
+            options["json"] = body
+        response: ClientResponse = await self.client.request(method, f"/v1{path}", headers=headers, **options)
+        await response.read()
+        return response
+
+    async def create(self, **fields: Any) -> dict[str, Any]:
+        """Create a webhook that has at least a URL and events; returns the answer's body."""
+        response = await self.call("POST", "/webhooks", {"url": URL, "events": ["user.created"], **fields})
+        assert response.status == 201, await response.text()
+        created: dict[str, Any] = await response.json()
+        return created
+
+
+@asynccontextmanager
+async def api_stack(
+    *,
+    webhook_store: WebhookStore | None = None,
+    api_key_store: ApiKeyStore | None = None,
+    log: DeliveryLogReader | None = None,
+    known_types: Collection[str] = (),
+    outage: Outage | None = None,
+) -> AsyncIterator[ApiStack]:
+    """Run the API over stores, those in memory by default."""
+    clock, draw, keyring = ManualClock(), draws(), Keyring([b"k" * 32])
+    outage = outage or Outage()
+    webhook_store = webhook_store or MemoryWebhookStore(outage)
+    keys = ApiKeys(api_key_store or MemoryApiKeyStore(outage), clock, draw)
+    webhooks = Webhooks(webhook_store, clock, HttpsOnly(), keyring, draw, known_types=lambda: known_types)
+    deliveries = Deliveries(log or MemoryDeliveryLogReader(outage), webhook_store)
+    texts = {}
+    for kind, workspace, scopes, lifetime_ms in (
+        ("all", "acme", ("read", "write"), None),
+        ("read", "acme", ("read",), None),
+        ("write", "acme", ("write",), None),
+        ("admin", "acme", ("admin",), None),
+        ("expiring", "acme", ("read", "write"), 60_000),
+        ("other", "globex", ("admin",), None),
+    ):
+        expires_at_ms = None if lifetime_ms is None else clock.now_ms() + lifetime_ms
+        texts[kind] = (await keys.create(workspace, kind, scopes, expires_at_ms)).plaintext
+    app = make_api(webhooks=webhooks, deliveries=deliveries, keys=keys)
+    async with TestClient(TestServer(app)) as client:
+        yield ApiStack(client, clock, outage, webhook_store, keys, keyring, texts)
+
+
+async def problems(response: ClientResponse) -> dict[str, str]:
+    """Return the wrong fields that a problem names."""
+    assert response.content_type == "application/problem+json", await response.text()
+    body = await response.json()
+    assert body["status"] == response.status
+    return {error["field"]: error["problem"] for error in body.get("errors", [])}

@@ -1,0 +1,159 @@
+# ruff: noqa: D102 - the ports say what each method promises
+"""The stores in memory, with a switch that puts them out of reach."""
+
+import base64
+import binascii
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from dispatcher.core.delivery_log import LoggedDelivery
+from dispatcher.core.errors import InvalidInputError, UnavailableError
+from dispatcher.core.model import Webhook
+from dispatcher.ports import ApiKey, DeliveryFilter, Page
+
+T = TypeVar("T")
+Position = tuple[int, str]
+
+
+class Outage:
+    """Says whether the stores can be reached; `calls` counts the calls that were let through."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.calls = 0
+
+    def check(self) -> None:
+        if self.down:
+            raise UnavailableError("MongoDB is out of reach")
+        self.calls += 1
+
+
+class MemoryWebhookStore:
+    """`WebhookStore` in memory. `before_replace` runs before each replace, to make races."""
+
+    def __init__(self, outage: Outage | None = None) -> None:
+        self.outage = outage or Outage()
+        self.webhooks: dict[str, Webhook] = {}
+        self.before_replace: Callable[[], None] = lambda: None
+
+    async def insert(self, webhook: Webhook) -> None:
+        self.outage.check()
+        assert webhook.subscription.id not in self.webhooks
+        self.webhooks[webhook.subscription.id] = webhook
+
+    async def get(self, workspace_id: str, webhook_id: str) -> Webhook | None:
+        self.outage.check()
+        webhook = self.webhooks.get(webhook_id)
+        return webhook if webhook and webhook.subscription.workspace_id == workspace_id else None
+
+    async def page(self, workspace_id: str, cursor: str | None, limit: int) -> Page[Webhook]:
+        self.outage.check()
+        rows = [webhook for webhook in self.webhooks.values() if webhook.subscription.workspace_id == workspace_id]
+        return paged(rows, lambda webhook: (webhook.created_at_ms, webhook.subscription.id), cursor, limit)
+
+    async def replace(self, webhook: Webhook, *, expected_revision: int) -> bool:
+        self.outage.check()
+        self.before_replace()
+        subscription = webhook.subscription
+        stored = await self.get(subscription.workspace_id, subscription.id)
+        if stored is None or stored.subscription.revision != expected_revision:
+            return False
+        self.webhooks[subscription.id] = webhook
+        return True
+
+    async def delete(self, workspace_id: str, webhook_id: str) -> bool:
+        if await self.get(workspace_id, webhook_id) is None:
+            return False
+        del self.webhooks[webhook_id]
+        return True
+
+
+class MemoryApiKeyStore:
+    """`ApiKeyStore` in memory."""
+
+    def __init__(self, outage: Outage | None = None) -> None:
+        self.outage = outage or Outage()
+        self.keys: dict[bytes, ApiKey] = {}
+
+    async def insert(self, key: ApiKey, secret_hash: bytes) -> None:
+        self.outage.check()
+        self.keys[secret_hash] = key
+
+    async def by_hash(self, secret_hash: bytes) -> ApiKey | None:
+        self.outage.check()
+        return self.keys.get(secret_hash)
+
+    async def list(self, workspace_id: str | None) -> Sequence[ApiKey]:
+        self.outage.check()
+        wanted = [key for key in self.keys.values() if workspace_id in (None, key.workspace_id)]
+        return sorted(wanted, key=lambda key: (key.created_at_ms, key.id), reverse=True)
+
+    async def delete(self, workspace_id: str | None, key_id: str) -> bool:
+        self.outage.check()
+        for digest, key in self.keys.items():
+            if key.id == key_id and workspace_id in (None, key.workspace_id):
+                del self.keys[digest]
+                return True
+        return False
+
+    async def touch(self, key_ids: Iterable[str], now_ms: int) -> None:
+        self.outage.check()
+        touched = set(key_ids)
+        for digest, key in self.keys.items():
+            if key.id in touched:
+                self.keys[digest] = dataclasses.replace(key, last_used_at_ms=now_ms)
+
+
+class MemoryDeliveryLogReader:
+    """`DeliveryLogReader` over a list that the test fills. `since` is included, `until` is not."""
+
+    def __init__(self, outage: Outage | None = None) -> None:
+        self.outage = outage or Outage()
+        self.deliveries: list[LoggedDelivery] = []
+
+    async def page(
+        self, workspace_id: str, subscription_id: str, wanted: DeliveryFilter, cursor: str | None, limit: int
+    ) -> Page[LoggedDelivery]:
+        self.outage.check()
+        rows = [
+            dataclasses.replace(row, attempts=[])
+            for row in self.deliveries
+            if (row.workspace_id, row.subscription_id) == (workspace_id, subscription_id)
+            and wanted.status in (None, row.status)
+            and wanted.event_type in (None, row.event_type)
+            and (wanted.since_ms is None or row.created_at_ms >= wanted.since_ms)
+            and (wanted.until_ms is None or row.created_at_ms < wanted.until_ms)
+        ]
+        return paged(rows, lambda row: (row.created_at_ms, row.delivery_id), cursor, limit)
+
+    async def get(self, workspace_id: str, subscription_id: str, delivery_id: str) -> LoggedDelivery | None:
+        self.outage.check()
+        wanted = (workspace_id, subscription_id, delivery_id)
+        for row in self.deliveries:
+            if (row.workspace_id, row.subscription_id, row.delivery_id) == wanted:
+                return row
+        return None
+
+
+def paged(rows: Sequence[T], position: Callable[[T], Position], cursor: str | None, limit: int) -> Page[T]:
+    """Cut one page out of rows, newest first, starting after the cursor's position."""
+    ordered = sorted(rows, key=position, reverse=True)
+    if cursor is not None:
+        after = _read(cursor)
+        ordered = [row for row in ordered if position(row) < after]
+    more = len(ordered) > limit
+    shown = ordered[:limit]
+    return Page(shown, _write(position(shown[-1])) if more else None)
+
+
+def _write(position: Position) -> str:
+    return base64.urlsafe_b64encode(f"{position[0]}:{position[1]}".encode()).decode()
+
+
+def _read(cursor: str) -> Position:
+    try:
+        at, _, row_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition(":")
+        return int(at), row_id
+    except (binascii.Error, ValueError):
+        raise InvalidInputError({"cursor": "is none of ours; leave it out for the first page"}) from None

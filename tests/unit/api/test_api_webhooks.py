@@ -1,0 +1,209 @@
+"""The calls about webhooks."""
+
+import json
+
+from dispatcher.core.sealing import SealPurpose, binding
+from tests.fakes.api_stack import URL, problems
+
+
+async def test_create_answers_with_everything_and_the_secret(api):
+    """A webhook made from the least there is shows every default, its location and its secret."""
+    response = await api.call("POST", "/webhooks", {"url": URL, "events": ["user.created"]})
+    body = await response.json()
+    assert response.status == 201
+    assert response.content_type == "application/json"
+    assert response.headers["Location"] == f"/v1/webhooks/{body['id']}"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert body.pop("id").startswith("wh_")
+    assert body.pop("secret").startswith("whsec_")
+    assert body == {
+        "name": None,
+        "description": None,
+        "url": URL,
+        "method": "POST",
+        "content_type": "application/json",
+        "events": ["user.created"],
+        "status": "active",
+        "disabled_reason": None,
+        "disabled_at": None,
+        "notification_type": "REST",
+        "payload_format": "event",
+        "max_attempts": 6,
+        "headers": {},
+        "api_key_set": False,
+        "api_key_header": "X-API-Key",
+        "timeout_seconds": 10,
+        "rate_limit": None,
+        "created_at": "2026-01-15T10:30:00Z",
+        "updated_at": "2026-01-15T10:30:00Z",
+        "warnings": [],
+    }
+
+
+async def test_answers_are_compact_utf8(api):
+    """An answer's bytes are compact JSON in UTF-8, nothing escaped that need not be."""
+    created = await api.create(name="Grüße ✓")
+    response = await api.call("GET", f"/webhooks/{created['id']}")
+    text = (await response.read()).decode("utf-8")
+    assert json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":")) == text
+
+
+async def test_secrets_show_in_the_answer_to_create_only(api):
+    """Neither the secret nor the API key is in any later answer."""
+    created = await api.create(secret="correct horse battery", api_key="sk_live_abcdef")
+    path = f"/webhooks/{created['id']}"
+    assert created["secret"] == "correct horse battery"
+    assert "sk_live_abcdef" not in json.dumps(created)
+    for method, at, body in (("GET", path, None), ("GET", "/webhooks", None), ("PATCH", path, {"name": "n"})):
+        text = await (await api.call(method, at, body)).text()
+        assert created["id"] in text
+        assert "correct horse" not in text
+        assert "sk_live" not in text
+        assert '"secret"' not in text
+
+
+async def test_secrets_are_sealed_before_they_are_stored(api):
+    """The store sees only sealed bytes, which open for this webhook and this purpose."""
+    created = await api.create(secret="correct horse battery", api_key="sk_live_abcdef")
+    webhook = await api.webhook_store.get("acme", created["id"])
+    assert "correct horse" not in repr(webhook)
+    assert "sk_live" not in repr(webhook)
+    aad = binding("acme", created["id"], SealPurpose.SIGNING_SECRET)
+    assert api.keyring.open(webhook.subscription.secrets[0].sealed, aad=aad) == b"correct horse battery"
+    aad = binding("acme", created["id"], SealPurpose.API_KEY)
+    assert api.keyring.open(webhook.subscription.api_key, aad=aad) == b"sk_live_abcdef"
+
+
+async def test_patch_changes_what_was_sent_and_nothing_else(api):
+    """A change touches its own fields and updated_at."""
+    created = await api.create(name="before", max_attempts=3, headers={"X-One": "1"})
+    api.clock.ms += 1234
+    response = await api.call("PATCH", f"/webhooks/{created['id']}", {"name": "after", "events": ["user.*", "user.*"]})
+    changed = await response.json()
+    assert response.status == 200
+    expected = {**created, "name": "after", "events": ["user.*"], "updated_at": "2026-01-15T10:30:01.234Z"}
+    expected.pop("secret")
+    assert changed == expected
+
+
+async def test_null_goes_back_to_the_default(api):
+    """Null in a change resets a field, and removes the API key."""
+    created = await api.create(name="n", method="PUT", api_key="abc", max_attempts=3, rate_limit=2)
+    assert created["api_key_set"]
+    sent = dict.fromkeys(("name", "method", "api_key", "max_attempts", "rate_limit"))
+    changed = await (await api.call("PATCH", f"/webhooks/{created['id']}", sent)).json()
+    assert {name: changed[name] for name in sent if name != "api_key"} == {
+        "name": None,
+        "method": "POST",
+        "max_attempts": 6,
+        "rate_limit": None,
+    }
+    assert not changed["api_key_set"]
+
+
+async def test_url_and_events_can_not_be_removed(api):
+    """Null for a field that every webhook has is refused by name."""
+    created = await api.create()
+    response = await api.call("PATCH", f"/webhooks/{created['id']}", {"url": None, "events": None})
+    assert response.status == 422
+    assert set(await problems(response)) == {"url", "events"}
+
+
+async def test_headers_merge_one_by_one(api):
+    """A change of headers adds, replaces whatever the case, removes by null, and null removes all."""
+    created = await api.create(headers={"X-One": "1", "X-Two": "2"})
+    path = f"/webhooks/{created['id']}"
+    changed = await (await api.call("PATCH", path, {"headers": {"x-one": "11", "X-Two": None, "X-Three": "3"}})).json()
+    assert changed["headers"] == {"x-one": "11", "X-Three": "3"}
+    changed = await (await api.call("PATCH", path, {"headers": None})).json()
+    assert changed["headers"] == {}
+
+
+async def test_the_secret_is_rotated_not_patched(api):
+    """A secret in a change is refused with the call that does it."""
+    created = await api.create()
+    response = await api.call("PATCH", f"/webhooks/{created['id']}", {"secret": "s" * 20})
+    assert response.status == 422
+    assert "rotate-secret" in (await problems(response))["secret"]
+
+
+async def test_cloudevents_fixes_the_content_type(api):
+    """With payload_format cloudevents the content type is its own, and the old one comes back with another format."""
+    created = await api.create(payload_format="cloudevents")
+    assert created["content_type"] == "application/cloudevents+json"
+    path = f"/webhooks/{created['id']}"
+    changed = await (await api.call("PATCH", path, {"payload_format": "event"})).json()
+    assert changed["content_type"] == "application/json"
+
+
+async def test_cloudevents_excludes_form_encoding(api):
+    """Form encoding and cloudevents are refused together, in one input and across a change."""
+    form = "application/x-www-form-urlencoded"
+    body = {"url": URL, "events": [], "payload_format": "cloudevents", "content_type": form}
+    response = await api.call("POST", "/webhooks", body)
+    assert set(await problems(response)) == {"content_type"}
+    created = await api.create(content_type=form)
+    response = await api.call("PATCH", f"/webhooks/{created['id']}", {"payload_format": "cloudevents"})
+    assert response.status == 422
+    assert set(await problems(response)) == {"payload_format"}
+
+
+async def test_delete_answers_204_then_404(api):
+    """A deleted webhook is gone, and deleting it again says so."""
+    created = await api.create()
+    path = f"/webhooks/{created['id']}"
+    response = await api.call("DELETE", path)
+    assert (response.status, await response.read()) == (204, b"")
+    for method in ("GET", "DELETE"):
+        assert (await api.call(method, path)).status == 404
+    assert (await api.call("PATCH", path, {"name": "n"})).status == 404
+
+
+async def test_another_workspace_sees_nothing(api):
+    """A key of another workspace gets 404 for every call about a webhook, and an empty list."""
+    created = await api.create()
+    path = f"/webhooks/{created['id']}"
+    for method, at, body in (
+        ("GET", path, None),
+        ("PATCH", path, {"name": "mine"}),
+        ("DELETE", path, None),
+        ("GET", f"{path}/deliveries", None),
+        ("GET", f"{path}/deliveries/del_1", None),
+    ):
+        response = await api.call(method, at, body, key="other")
+        assert response.status == 404, (method, at)
+        await problems(response)
+    assert (await (await api.call("GET", "/webhooks", key="other")).json())["data"] == []
+    assert (await (await api.call("GET", path)).json())["name"] is None
+
+
+async def test_pages_follow_each_other_without_gap_or_repeat(api):
+    """Following next_cursor shows every webhook once, newest first, also while others are added in front."""
+    ids = []
+    for number in range(5):
+        api.clock.ms += 1000 * (number % 2)
+        ids.append((await api.create())["id"])
+    seen, cursor = [], ""
+    while cursor is not None:
+        response = await api.call("GET", f"/webhooks?limit=2{cursor and '&cursor=' + cursor}")
+        page = await response.json()
+        assert len(page["data"]) <= 2
+        seen += page["data"]
+        cursor = page["next_cursor"]
+        api.clock.ms += 1000
+        await api.create()
+    assert sorted(row["id"] for row in seen) == sorted(ids)
+    assert [row["created_at"] for row in seen] == sorted((row["created_at"] for row in seen), reverse=True)
+
+
+async def test_unknown_event_types_are_warned_of(api):
+    """A type that the catalogue doesn't hold is accepted with a warning; known ones and patterns are not."""
+    created = await api.create(events=["user.created", "user.creatd", "user.*", "team.*", "*"])
+    assert [warning["field"] for warning in created["warnings"]] == ["events.1", "events.3"]
+    response = await api.call("PATCH", f"/webhooks/{created['id']}", {"events": ["nope"]})
+    assert [warning["field"] for warning in (await response.json())["warnings"]] == ["events.0"]
+
+
+async def test_no_events_is_fine(api):
+    """A webhook may subscribe to nothing."""
+    assert (await api.create(events=[]))["events"] == []

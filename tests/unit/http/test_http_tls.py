@@ -1,0 +1,42 @@
+"""TLS contexts and their errors in words."""
+
+import ssl
+
+import pytest
+
+from dispatcher.http.tls import explain_tls_error, make_context
+
+
+def test_the_context_verifies_and_starts_at_tls_1_2():
+    """Certificates and names are verified, and nothing older than TLS 1.2 is spoken."""
+    context = make_context()
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def test_the_environment_does_not_log_keys(monkeypatch, tmp_path):
+    """SSLKEYLOGFILE of the environment doesn't make the context write session keys."""
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    assert make_context().keylog_filename is None
+
+
+def test_a_bundle_replaces_the_systems_authorities(tmp_path):
+    """With a bundle, only its authorities are trusted; one that can't be read is an error at once."""
+    with pytest.raises(FileNotFoundError):
+        make_context(tmp_path / "missing.pem")
+    empty = tmp_path / "empty.pem"
+    empty.write_text("no certificate")
+    with pytest.raises(ssl.SSLError):
+        make_context(empty)
+
+
+def test_errors_are_told_in_words():
+    """A known reason has a sentence, an unknown one its name in plain letters, a bare break its own words."""
+    known = ssl.SSLError(1, "x")
+    known.reason = "WRONG_VERSION_NUMBER"
+    unknown = ssl.SSLError(1, "x")
+    unknown.reason = "SOME_NEW_REASON"
+    assert explain_tls_error(known) == "the endpoint doesn't speak TLS on this port"
+    assert explain_tls_error(unknown) == "the TLS handshake failed: some new reason"
+    assert "closed" in explain_tls_error(ConnectionResetError())

@@ -1,0 +1,143 @@
+"""Creating and changing webhooks."""
+
+import dataclasses
+
+import pytest
+
+from dispatcher.core.addresses import AddressPolicy
+from dispatcher.core.errors import ConflictError, InvalidInputError
+from dispatcher.core.sealing import Keyring
+from dispatcher.operations.webhooks import Webhooks
+from tests.fakes.api_stack import URL, HttpsOnly, ManualClock, draws
+from tests.fakes.stores import MemoryWebhookStore
+
+LEAST = {"url": URL, "events": ["user.created"]}
+
+
+@pytest.fixture
+def store():
+    return MemoryWebhookStore()
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
+def webhooks(store, clock):
+    return Webhooks(store, clock, HttpsOnly(), Keyring([b"k" * 32]), draws())
+
+
+async def disable(store, webhook_id):
+    webhook = store.webhooks[webhook_id]
+    subscription = dataclasses.replace(
+        webhook.subscription, status="disabled", revision=webhook.subscription.revision + 1
+    )
+    store.webhooks[webhook_id] = dataclasses.replace(
+        webhook, subscription=subscription, disabled_reason="gone", disabled_at_ms=1
+    )
+
+
+@pytest.mark.parametrize("status", ["active", "inactive"])
+async def test_setting_a_status_ends_disabled(webhooks, store, status):
+    """A disabled webhook that is set active or inactive loses the reason with the status."""
+    created = await webhooks.create("acme", LEAST)
+    webhook_id = created.webhook.subscription.id
+    await disable(store, webhook_id)
+    changed = (await webhooks.update("acme", webhook_id, {"status": status})).webhook
+    assert changed.subscription.status == status
+    assert (changed.disabled_reason, changed.disabled_at_ms) == (None, None)
+
+
+async def test_another_change_leaves_disabled_as_it_is(webhooks, store):
+    """A disabled webhook stays so, with its reason, until its status is set."""
+    webhook_id = (await webhooks.create("acme", LEAST)).webhook.subscription.id
+    await disable(store, webhook_id)
+    changed = (await webhooks.update("acme", webhook_id, {"name": "n"})).webhook
+    assert (changed.subscription.status, changed.disabled_reason) == ("disabled", "gone")
+
+
+async def test_a_change_made_in_between_is_kept(webhooks, store):
+    """Two changes at the same time both stand."""
+    webhook_id = (await webhooks.create("acme", LEAST)).webhook.subscription.id
+    races = [webhook_id]
+
+    def race():
+        if races:
+            webhook = store.webhooks[races.pop()]
+            subscription = dataclasses.replace(webhook.subscription, max_attempts=3, revision=2)
+            store.webhooks[webhook_id] = dataclasses.replace(webhook, subscription=subscription)
+
+    store.before_replace = race
+    changed = (await webhooks.update("acme", webhook_id, {"name": "n"})).webhook
+    assert (changed.name, changed.subscription.max_attempts, changed.subscription.revision) == ("n", 3, 3)
+
+
+async def test_a_change_that_is_always_overtaken_gives_up(webhooks, store):
+    """After a few tries it is a conflict, and nothing of it is stored."""
+    webhook_id = (await webhooks.create("acme", LEAST)).webhook.subscription.id
+
+    def race():
+        webhook = store.webhooks[webhook_id]
+        subscription = dataclasses.replace(webhook.subscription, revision=webhook.subscription.revision + 1)
+        store.webhooks[webhook_id] = dataclasses.replace(webhook, subscription=subscription)
+
+    store.before_replace = race
+    with pytest.raises(ConflictError):
+        await webhooks.update("acme", webhook_id, {"name": "n"})
+    assert store.webhooks[webhook_id].name is None
+
+
+async def test_an_empty_change_writes_nothing(webhooks, store, clock):
+    """Nothing sent, nothing changed: neither revision nor time."""
+    created = (await webhooks.create("acme", LEAST)).webhook
+    clock.ms += 1
+    assert (await webhooks.update("acme", created.subscription.id, {})).webhook is created
+
+
+async def test_a_url_that_is_no_longer_allowed_does_not_hold_up_other_changes(webhooks, store):
+    """Only what is sent is checked: a webhook whose URL the policy now refuses can still be renamed."""
+    webhook_id = (await webhooks.create("acme", LEAST)).webhook.subscription.id
+    webhook = store.webhooks[webhook_id]
+    store.webhooks[webhook_id] = dataclasses.replace(webhook, url="https://private.example.com/")
+    changed = (await webhooks.update("acme", webhook_id, {"name": "n"})).webhook
+    assert changed.name == "n"
+
+
+async def test_the_url_is_stored_whole_and_taken_apart(webhooks):
+    """What is shown is what was sent; what is sent to is the parsed form."""
+    webhook = (await webhooks.create("acme", {**LEAST, "url": "https://Example.COM:8443/a?b=c"})).webhook
+    assert webhook.url == "https://Example.COM:8443/a?b=c"
+    assert (webhook.subscription.url.host, webhook.subscription.url.port) == ("example.com", 8443)
+    assert webhook.subscription.revision == 1
+
+
+async def test_secrets_never_show_in_a_repr(webhooks):
+    """Neither a created webhook's repr nor an error's text holds a secret."""
+    created = await webhooks.create("acme", {**LEAST, "secret": "correct horse battery", "api_key": "sk_live_1"})
+    assert "correct horse" not in repr(created)
+    assert "sk_live_1" not in repr(created)
+    with pytest.raises(InvalidInputError) as caught:
+        await webhooks.create("acme", {**LEAST, "secret": "hunter2", "api_key": "pass word"})
+    assert "hunter2" not in str(caught.value)
+    assert "pass word" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+async def test_ids_and_secrets_differ(webhooks):
+    """Each webhook has an id, a secret and a nonce of its own."""
+    made = [await webhooks.create("acme", LEAST) for _ in range(3)]
+    assert len({created.webhook.subscription.id for created in made}) == 3
+    assert len({created.secret for created in made}) == 3
+    assert len({created.webhook.subscription.secrets[0].sealed[9:21] for created in made}) == 3
+
+
+@pytest.mark.parametrize("url", ["http://example.com/", "https://127.1/", "https://[::1]/", "https://example.com:22/"])
+async def test_the_operators_policy_is_asked(store, clock, url):
+    """What the address policy refuses by its looks is refused as a wrong field."""
+    webhooks = Webhooks(store, clock, AddressPolicy(), Keyring([b"k" * 32]), draws())
+    with pytest.raises(InvalidInputError) as caught:
+        await webhooks.create("acme", {**LEAST, "url": url})
+    assert set(caught.value.fields) == {"url"}
+    assert not store.webhooks
