@@ -39,7 +39,8 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Count one observation."""
+        """Count one observation; one below zero, as of two clocks that disagree, counts as zero."""
+        seconds = max(seconds, 0.0)
         self.counts[bisect_left(self._bounds, seconds)] += 1
         self.total += seconds
 

@@ -24,10 +24,10 @@ from dispatcher.app.worker import Worker, open_worker
 from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.delivery_id import DeliveryIds
 from dispatcher.core.delivery_log import LoggedDelivery
-from dispatcher.core.model import Webhook
-from dispatcher.core.records import DeliveryRecord, decode_headers
+from dispatcher.core.model import SealedSecret, Webhook
+from dispatcher.core.records import DeliveryRecord, decode_dead_letter, decode_headers, encode_headers
 from dispatcher.core.retry import parse_tier
-from dispatcher.core.sealing import Keyring
+from dispatcher.core.sealing import NONCE_BYTES, Keyring, SealPurpose, binding
 from dispatcher.core.topics import TopicNames, group_of
 from dispatcher.kafka import topics
 from dispatcher.mongo.api_keys import MongoApiKeys
@@ -89,7 +89,8 @@ class Deployment:
         self.names = TopicNames(settings.topics.prefix, settings.topics.tiers)
         self.log = MongoDeliveryPages(connection.deliveries)
         policy = AddressPolicy(allow_http=True, allowed_networks=(LOOPBACK,), allowed_ports=frozenset())
-        self.webhooks = Webhooks(MongoWebhooks(connection.webhooks), SystemClock(), policy, Keyring((KEY,)), draw)
+        self.store = MongoWebhooks(connection.webhooks)
+        self.webhooks = Webhooks(self.store, SystemClock(), policy, Keyring((KEY,)), draw)
 
     # Webhooks and events
 
@@ -98,6 +99,16 @@ class Deployment:
         sent = {"url": self.receiver.url(path), "events": ["*"], **fields}
         return (await self.webhooks.create(workspace, sent)).webhook
 
+    async def change_secret(self, webhook: Webhook, secret: str) -> None:
+        """Put another secret in the place of a webhook's."""
+        stored = await self.store.get(webhook.subscription.workspace_id, webhook.subscription.id)
+        assert stored is not None
+        old = stored.subscription
+        aad = binding(old.workspace_id, old.id, SealPurpose.SIGNING_SECRET)
+        sealed = SealedSecret(Keyring((KEY,)).seal(secret.encode(), nonce=draw(NONCE_BYTES), aad=aad))
+        changed = replace(stored, subscription=replace(old, secrets=(sealed,), revision=old.revision + 1))
+        assert await self.store.replace(changed, expected_revision=old.revision)
+
     async def publish(
         self, *values: Mapping[str, Any] | bytes | None, topic: str = "", **options: Any
     ) -> list[tuple[int, int]]:
@@ -105,6 +116,19 @@ class Deployment:
         encoded = [json.dumps(value).encode() if isinstance(value, Mapping) else value for value in values]
         sends = [await self.producer.send(topic or self.source, value, **options) for value in encoded]
         return [(sent.partition, sent.offset) for sent in await asyncio.gather(*sends)]
+
+    async def put(self, topic: str, record: DeliveryRecord, value: Mapping[str, Any]) -> None:
+        """Produce a record to an own topic, as a worker would."""
+        headers = list(encode_headers(record, ()))
+        await self.producer.send_and_wait(topic, json.dumps(value).encode(), key=record.key, headers=headers)
+
+    async def webhook_known_to(
+        self, worker: Worker, path: str, workspace: str = WORKSPACE, **fields: Any
+    ) -> Webhook:
+        """Create a webhook and wait until a worker of this process knows it."""
+        webhook = await self.webhook(path, workspace, **fields)
+        await until(lambda: worker.index.get(webhook.subscription.id), "the worker knows the webhook")
+        return webhook
 
     @staticmethod
     def delivery_id(event_id: str, webhook: Webhook) -> str:
@@ -133,6 +157,16 @@ class Deployment:
     async def carried(self, topic: str) -> list[DeliveryRecord]:
         """Read what the records of an own topic say of their deliveries."""
         return [decode_headers(record.headers) for record in await self.records(topic)]
+
+    async def letters(self, delivery_id: str) -> list[DeliveryRecord]:
+        """Read the dead letters of one delivery."""
+        found = [decode_dead_letter(record.headers) for record in await self.records(self.names.dead_letter)]
+        return [each for each in found if isinstance(each, DeliveryRecord) and each.delivery_id == delivery_id]
+
+    async def until_dead_letter(self, delivery_id: str) -> DeliveryRecord:
+        """Wait for the dead letter of a delivery; there must be no second one."""
+        (letter,) = await eventually(lambda: self.letters(delivery_id), bool, f"a dead letter of {delivery_id}")
+        return letter
 
     async def committed(self, role: str = "source") -> dict[tuple[str, int], int]:
         """Ask for what a role's group has committed."""

@@ -176,7 +176,8 @@ def sources(text: str) -> str | tuple[str, ...]:
         try:
             re.compile(text)
         except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"is no regular expression ({shown(str(error))}); write one such as ^events[.].*") from None
+            problem = shown(str(error))
+            raise ValueError(f"is no regular expression ({problem}); write one such as ^events[.].*") from None
         return text
     names = tuple(topic(part) for part in comma_list(text))
     if not names:

@@ -19,7 +19,10 @@ from dispatcher.core.records import kept_headers
 
 _ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_STRUCTURED = b"application/cloudevents"
+_SOURCE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,2048}")
+_STRUCTURED = "application/cloudevents"
+_JSON_TYPES = frozenset({"application/json", "text/json"})
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _CORE_ATTRIBUTES = frozenset({"id", "type", "source", "time", "specversion", "data", "data_base64", "datacontenttype"})
 _ATTRIBUTE = re.compile(r"[a-z0-9]{1,64}")
 
@@ -40,16 +43,19 @@ def decode(value: bytes | None, headers: RecordHeaders, origin: Origin, default_
     if not value:
         raise UndecodableError("the record has no value" if value is None else "the record's value is empty")
     kept: RecordHeaders = ()
+    structured = False
     if headers:
         kept = kept_headers(headers)
-        named = dict(kept)
-        if "ce_specversion" in named:
+        named = {name.lower(): header for name, header in kept}
+        structured = _media_type(named.get("content-type", b"")).startswith(_STRUCTURED)
+        # The binding's rule: the content type alone tells structured mode, whatever else the headers say.
+        if not structured and "ce_specversion" in named:
             return _binary(value, named, kept, origin, default_workspace)
     document = parse(value)
     fields = document.value
     if type(fields) is not dict:
         raise UndecodableError('the value is JSON, but no object; write {"type": …, "data": {…}}')
-    if "specversion" in fields:
+    if structured or "specversion" in fields:
         return _structured(document, kept, value, origin, default_workspace)
     context = fields.get("context")
     if context is not None and type(context) is not dict:
@@ -62,7 +68,7 @@ def decode(value: bytes | None, headers: RecordHeaders, origin: Origin, default_
         "",
         document.dump(fields.get("data")),
         None if context is None else document.dump(context),
-        _traceparent(kept),
+        _traceparent(kept, None),
         origin,
         value,
         kept,
@@ -72,8 +78,8 @@ def decode(value: bytes | None, headers: RecordHeaders, origin: Origin, default_
 def rfc3339(unix_ms: int) -> str:
     """Return unix milliseconds as RFC 3339 UTC with `Z`, with milliseconds only where they aren't zero."""
     try:
-        at = dt.datetime.fromtimestamp(unix_ms / 1000, tz=dt.UTC)
-    except (ValueError, OverflowError, OSError):
+        at = _EPOCH + dt.timedelta(milliseconds=unix_ms)
+    except OverflowError:
         raise UndecodableError("the record's timestamp is no time") from None
     text = at.isoformat(timespec="milliseconds" if unix_ms % 1000 else "seconds")
     return text.removesuffix("+00:00") + "Z"
@@ -82,8 +88,7 @@ def rfc3339(unix_ms: int) -> str:
 def _binary(
     value: bytes, named: dict[str, bytes], kept: RecordHeaders, origin: Origin, default_workspace: str | None
 ) -> Event:
-    content_type = named.get("content-type", b"application/json")
-    if content_type.startswith(_STRUCTURED) or b"json" not in content_type:
+    if not _is_json(_media_type(named.get("content-type", b"application/json"))):
         raise UndecodableError("the CloudEvent's data must be JSON; set the content-type header to application/json")
     attributes: dict[str, Any] = {}
     for name, raw in named.items():
@@ -100,7 +105,14 @@ def _structured(
     document: Document, kept: RecordHeaders, value: bytes, origin: Origin, default_workspace: str | None
 ) -> Event:
     fields = document.value
+    content_type = fields.get("datacontenttype")
+    if content_type is not None and not (
+        type(content_type) is str and _is_json(_media_type(content_type.encode("ascii", "replace")))
+    ):
+        raise UndecodableError("the CloudEvent's data must be JSON; set datacontenttype to application/json")
     encoded = fields.get("data_base64")
+    if encoded is not None and "data" in fields:
+        raise UndecodableError("the CloudEvent has both data and data_base64; send one of them")
     if encoded is None:
         data_json = document.dump(fields.get("data"))
     else:
@@ -123,23 +135,24 @@ def _cloud_event(
     if attributes.get("specversion") != "1.0":
         raise UndecodableError("specversion is not 1.0, the only CloudEvents version accepted")
     source = attributes.get("source")
-    if type(source) is not str or not _ID.fullmatch(source):
-        raise UndecodableError("the CloudEvent has no source")
-    workspace = attributes.get("workspaceid")
+    if type(source) is not str or not _SOURCE.fullmatch(source):
+        raise UndecodableError("source is no string of 1 to 2048 characters without control characters")
+    workspace = _workspace(attributes.get("workspaceid"), default_workspace)
     extensions = {
         name: attribute
         for name, attribute in attributes.items()
         if name not in _CORE_ATTRIBUTES and _ATTRIBUTE.fullmatch(name) and type(attribute) in (str, int, bool)
     }
+    extensions["workspaceid"] = workspace
     return Event(
         _event_id(attributes.get("id"), origin),
         _event_type(attributes.get("type")),
         _created_at(attributes.get("time"), origin),
-        _workspace(workspace, default_workspace),
+        workspace,
         source,
         data_json,
         None,
-        _traceparent((*kept, ("traceparent", str(attributes.get("traceparent", "")).encode()))),
+        _traceparent(kept, attributes.get("traceparent")),
         origin,
         value,
         kept,
@@ -181,10 +194,18 @@ def _workspace(given: Any, default_workspace: str | None) -> str:
     return given
 
 
-def _traceparent(headers: RecordHeaders) -> str | None:
+def _traceparent(headers: RecordHeaders, attribute: Any) -> str | None:
     for name, value in headers:
-        if name in {"traceparent", "ce_traceparent"}:
+        if name.lower() == "traceparent":
             text = value.decode("ascii", "replace")
             if _TRACEPARENT.fullmatch(text):
                 return text
-    return None
+    return attribute if type(attribute) is str and _TRACEPARENT.fullmatch(attribute) else None
+
+
+def _media_type(content_type: bytes) -> str:
+    return content_type.partition(b";")[0].strip().lower().decode("ascii", "replace")
+
+
+def _is_json(media_type: str) -> bool:
+    return media_type in _JSON_TYPES or media_type.endswith("+json")

@@ -1,6 +1,6 @@
 """One HTTP exchange as the core sees it: what is sent, and what came back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from dispatcher.core.urls import EndpointUrl
@@ -45,8 +45,8 @@ class Request:
     """
 
     url: EndpointUrl
-    head: bytes
-    body: bytes
+    head: bytes = field(repr=False)
+    body: bytes = field(repr=False)
     timeout_seconds: float
     workspace_id: str
 

@@ -16,6 +16,8 @@ FORM = "application/x-www-form-urlencoded"
 CLOUDEVENTS_CONTENT_TYPE = "application/cloudevents+json"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_MAX_ARRAY_INDEX = 2**32 - 2
+_INDEX_MEMBER = re.compile(rb'"(0|[1-9][0-9]{0,9})":(?:"(?:[^"\\]|\\.)*"|[^",]*),')
 
 
 def body_of(event: Event, payload_format: str, content_type: str) -> bytes:
@@ -66,9 +68,16 @@ def _cloudevents(event: Event) -> bytes:
     # A publisher's plain envelope names no source; the workspace is the one thing that tells publishers apart.
     source = event.source or f"/workspaces/{event.workspace_id}"
     extensions = event.extensions_json or b'"workspaceid":%b' % _text(event.workspace_id)
+    first = b""
+    # JavaScript writes members that are named by an array index in front of all others, and an attribute may be
+    # named so. Among the extensions those stand in front already, and `workspaceid` behind them.
+    while (member := _INDEX_MEMBER.match(extensions)) and int(member[1]) <= _MAX_ARRAY_INDEX:
+        first += member[0]
+        extensions = extensions[member.end() :]
     return (
-        b'{"specversion":"1.0","id":%b,"source":%b,"type":%b,"time":%b,"datacontenttype":"application/json",%b,"data":%b}'
+        b'{%b"specversion":"1.0","id":%b,"source":%b,"type":%b,"time":%b,"datacontenttype":"application/json",%b,"data":%b}'
         % (
+            first,
             _text(event.id),
             _text(source),
             _text(event.type),

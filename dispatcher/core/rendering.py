@@ -3,7 +3,7 @@
 What is the same for every delivery of a subscription is put together once, in a `RequestTemplate`.
 """
 
-from dispatcher.core.errors import InvalidUrlError
+from dispatcher.core.errors import InvalidUrlError, SealError
 from dispatcher.core.exchange import Request
 from dispatcher.core.model import Event, PayloadFormat, Subscription
 from dispatcher.core.payload import CLOUDEVENTS_CONTENT_TYPE, body_of
@@ -21,7 +21,7 @@ class RequestTemplate:
 
     Raises:
         InvalidUrlError: The stored URL can't be used.
-        SealError: A secret can't be opened with the configured keys.
+        SealError: A secret can't be opened with the configured keys, or there is none to sign with.
     """
 
     __slots__ = ("_content_type", "_format", "_head", "_keys", "_timeout", "_url", "_workspace_id", "subscription")
@@ -29,6 +29,8 @@ class RequestTemplate:
     def __init__(self, subscription: Subscription, keyring: Keyring, user_agent: str) -> None:
         if subscription.url is None:
             raise InvalidUrlError("the subscription's URL can't be used; set a valid one")
+        if all(secret.expires_at_ms is not None for secret in subscription.secrets):
+            raise SealError("the webhook has no signing secret in force; rotate its secret")
         self.subscription = subscription
         self._url = subscription.url
         self._workspace_id = subscription.workspace_id

@@ -3,6 +3,7 @@
 Source: RFC 9110 section 10.2.3 (Retry-After).
 """
 
+import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from dispatcher.core.model import RetryTier
 
 _UNITS_MS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))
 _TIER = re.compile(r"([1-9][0-9]{0,9})(ms|s|m|h|d)")
-_DELTA_SECONDS = re.compile(r"[0-9]{1,10}")
+_DELTA_SECONDS = re.compile(r"[0-9]+")
 
 
 def parse_tier(text: str) -> RetryTier:
@@ -83,7 +84,7 @@ def parse_retry_after(value: str | None, now_ms: int) -> float:
         now_ms: Unix milliseconds, for dates.
 
     Returns:
-        Seconds from now, never below 0; 0 for what can't be read.
+        Seconds from now, never below 0, infinite where the number is beyond a double; 0 for what can't be read.
     """
     if value is None:
         return 0
@@ -92,6 +93,8 @@ def parse_retry_after(value: str | None, now_ms: int) -> float:
         return float(value)
     try:
         at = parsedate_to_datetime(value)
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=dt.UTC)  # the asctime form names no zone and means GMT
         return max(0.0, at.timestamp() - now_ms / 1000)
     except (ValueError, TypeError, OverflowError, IndexError):
         return 0

@@ -15,8 +15,9 @@ class SigningKey:
     """One secret, ready to sign with.
 
     Args:
-        secret: As its owner knows it. Its UTF-8 bytes key the plain headers. A `whsec_` secret's base64 part
-            decodes to the key for Standard Webhooks; any other secret's UTF-8 bytes are used there too.
+        secret: As its owner knows it. Its UTF-8 bytes key the plain headers. A `whsec_` secret's base64 part,
+            padded or not, decodes to the key for Standard Webhooks; any other secret's UTF-8 bytes are used
+            there too.
     """
 
     __slots__ = ("_raw", "_standard")
@@ -46,10 +47,12 @@ class SigningKey:
 
 def _standard_key(secret: str) -> bytes:
     if secret.startswith(SECRET_PREFIX):
+        # Most of the specification's libraries read base64 without its padding too.
+        encoded = secret.removeprefix(SECRET_PREFIX).rstrip("=")
         try:
-            return base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True) or secret.encode()
-        except binascii.Error:
-            pass  # no base64: then it is a secret of another form that happens to start so
+            return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True) or secret.encode()
+        except ValueError:
+            pass  # no base64, or not even ASCII: then it is a secret of another form that happens to start so
     return secret.encode()
 
 

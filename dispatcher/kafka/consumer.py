@@ -8,27 +8,22 @@ Its reading is done with `getmany(timeout_ms=0)`, which never suspends, and wait
 that is cancelled while it waits leaves a counter behind that disables max_poll_interval.
 """
 
+# aiokafka is pinned to 0.14, and a test looks whether what is used of its insides is there.
+# ruff: noqa: SLF001
+
 import asyncio
 import datetime as dt
 import re
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import (
-    IllegalGenerationError,
-    KafkaError,
-    OffsetMetadataTooLargeError,
-    RebalanceInProgressError,
-    UnknownMemberIdError,
-)
-from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.structs import TopicPartition
 
-from dispatcher.core.errors import MisconfiguredError, UnavailableError
-from dispatcher.kafka.batches import Entry, without_nulls
+from dispatcher.kafka.assignment import Assignment
 from dispatcher.kafka.client import (
     CLOSE_SECONDS,
     ErrorKind,
@@ -39,7 +34,7 @@ from dispatcher.kafka.client import (
     why_unreachable,
 )
 from dispatcher.kafka.fetching import fetch
-from dispatcher.kafka.offsets import commit_start, committed_points, matching_topics
+from dispatcher.kafka.offsets import commit_points, commit_start, committed_points, matching_topics
 from dispatcher.ports import AssignmentListener, CommitPoint, ConsumedRecord, Partition, UnreadableRecord
 from dispatcher.settings import KafkaSettings
 
@@ -92,15 +87,11 @@ class KafkaConsumer:
         self._pollable = False  # between the end of assigned and the beginning of revoked
         self._stopping = False
         self._failure: BaseException | None = None
-        self._partitions: dict[Partition, TopicPartition] = {}
-        self._next: dict[Partition, int] = {}  # after what was handed out
-        self._committed: dict[Partition, int] = {}
-        self._gaps_passed: dict[Partition, tuple[int, int]] = {}  # committed over: from and to
-        self._ready: dict[Partition, deque[Entry]] = {}  # read one by one, not yet handed out
+        self._assignment = Assignment()
         self._revoking = asyncio.Lock()
         self._committing = asyncio.Lock()
         self._gap_task: asyncio.Task[None] | None = None
-        self._gap_checked = 0.0
+        self._gaps_looked_at = 0.0
         self._loop: asyncio.AbstractEventLoop
         self.last_poll_at = 0.0
 
@@ -176,8 +167,8 @@ class KafkaConsumer:
         """
         if self._fenced(epoch):
             return False
-        if not points.keys() <= self._partitions.keys():
-            raise ValueError(f"not assigned: {sorted(points.keys() - self._partitions.keys())}")
+        if strange := points.keys() - self._assignment.partitions.keys():
+            raise ValueError(f"not assigned: {sorted(strange)}")
         try:
             async with asyncio.timeout(COMMIT_SECONDS), self._committing:
                 return await self._commit(epoch, points)
@@ -193,22 +184,7 @@ class KafkaConsumer:
         """
         if self._failure is not None or self._consumer is None or self._stopping:
             return self._failure
-        consumer = self._consumer
-        coordinator = consumer._coordinator  # noqa: SLF001
-        tasks = {
-            "coordinator": coordinator._coordination_task,  # noqa: SLF001
-            "fetcher": consumer._fetcher._fetch_task,  # noqa: SLF001
-            "metadata": consumer._client._sync_task,  # noqa: SLF001
-        }
-        for name, task in tasks.items():
-            if task is not None and task.done():
-                error = None if task.cancelled() else task.exception()
-                return error or RuntimeError(f"the {name} task of the Kafka consumer ended")
-        heartbeat = coordinator._heartbeat_task  # noqa: SLF001
-        if heartbeat is not None and heartbeat.done() and not heartbeat.cancelled():
-            # aiokafka starts another only after a rebalance, which it learns of by heartbeats.
-            return heartbeat.exception()  # type: ignore[no-any-return]
-        return None
+        return dead_task(self._consumer)
 
     async def stop(self) -> None:
         """Let the listener finish, leave the group, close."""
@@ -223,8 +199,8 @@ class KafkaConsumer:
             keeper.cancel()
             consumer = self._consumer
             if not await bounded(consumer.stop(), _STOP_SECONDS, "consumer"):
-                await bounded(consumer._client.close(), CLOSE_SECONDS, "connections")  # noqa: SLF001
-                for task in (consumer._coordinator._coordination_task, consumer._fetcher._fetch_task):  # noqa: SLF001
+                await bounded(consumer._client.close(), CLOSE_SECONDS, "connections")
+                for task in (consumer._coordinator._coordination_task, consumer._fetcher._fetch_task):
                     task.cancel()
 
     # Reading
@@ -243,52 +219,35 @@ class KafkaConsumer:
         if self._failure is not None:
             raise self._failure
         try:
-            self._consumer._coordinator.check_errors()  # noqa: SLF001
+            self._consumer._coordinator.check_errors()
         except KafkaError as error:
             raise as_dispatcher_error(error, f"in the group {self._group}") from error
-        with self._consumer._subscription.fetch_context():  # noqa: SLF001
+        with self._consumer._subscription.fetch_context():
             pass
 
     async def _take(self, wanted: Sequence[Partition], max_records: int) -> Sequence[ConsumedRecord | UnreadableRecord]:
         if not self._can_read():
             return ()
-        if self._ready and (entries := self._take_ready(wanted, max_records)):
+        assignment = self._assignment
+        entries = assignment.take_ready(wanted, max_records) if assignment.ready else ()
+        partitions = assignment.fetchable(wanted)
+        if entries or not partitions:
             return entries
-        partitions = [self._partitions[each] for each in wanted if each in self._partitions and each not in self._ready]
-        if not partitions:
-            return ()
         try:
             found = await self._consumer.getmany(*partitions, timeout_ms=0, max_records=max_records)
         except Exception as error:
             if kind_of(error) is ErrorKind.MISCONFIGURED:
-                raise as_dispatcher_error(error, f"reading {', '.join(self._topics)}") from error
+                raise as_dispatcher_error(error, f"reading for {self._group}") from error
             await self._read_one_by_one(partitions, error)
-            return self._take_ready(wanted, max_records)
+            return assignment.take_ready(wanted, max_records)
         if not found:
             self._look_for_gaps()
-            return ()
-        return self._hand_out(found)
-
-    def _hand_out(self, found: Mapping[TopicPartition, Sequence[Any]]) -> Sequence[ConsumedRecord | UnreadableRecord]:
-        records: list[Any] = []
-        for partition, some in found.items():
-            if some[0].offset < self._next[partition]:
-                log.error(
-                    "offsets went back: the topic was made anew; the group rejoins",
-                    topic=partition.topic,
-                    partition=partition.partition,
-                )
-                self._consumer._coordinator.request_rejoin()  # noqa: SLF001
-                self._pollable = False
-                continue
-            self._next[partition] = some[-1].offset + 1
-            records.extend(some)
-        for record in records:
-            for header in record.headers:
-                if header[1] is None:
-                    record.headers = without_nulls(record.headers)
-                    break
-        return records
+        records = assignment.hand_out(found)
+        if records is None:
+            log.error("offsets went back: a topic was made anew; the group rejoins", group=self._group)
+            self._pollable = False
+            self._consumer._coordinator.request_rejoin()
+        return records or ()
 
     async def _read_one_by_one(self, partitions: Sequence[TopicPartition], error: Exception) -> None:
         """Read on where aiokafka can't.
@@ -300,42 +259,32 @@ class KafkaConsumer:
             UnavailableError: Kafka is out of reach; the next poll begins again.
         """
         log.warning("records can't be read the usual way; reading them one by one", error=repr(error))
-        epoch = self._epoch
+        assignment = self._assignment
         for partition in partitions:
-            self._consumer.seek(partition, self._next[partition])
+            self._consumer.seek(partition, assignment.handed_out[partition])
         for partition in partitions:
             try:
                 found = await fetch(
-                    self._consumer._client,  # noqa: SLF001
+                    self._consumer._client,
                     partition,
-                    self._next[partition],
+                    assignment.handed_out[partition],
                     max_bytes=self._max_partition_fetch_bytes,
                 )
+            except OffsetOutOfRangeError:
+                continue  # aiokafka finds the beginning
             except KafkaError as failure:
                 raise as_dispatcher_error(failure, f"reading {partition.topic}") from failure
-            if self._fenced(epoch) or not self._can_read():
+            if assignment is not self._assignment or not self._can_read():
                 return
             self._consumer.seek(partition, found.position)
-            if found.entries:
-                self._ready[partition] = deque(found.entries)
-
-    def _take_ready(self, wanted: Sequence[Partition], max_records: int) -> list[Entry]:
-        taken: list[Entry] = []
-        for partition in wanted:
-            entries = self._ready.get(partition)
-            while entries and len(taken) < max_records:
-                taken.append(entries.popleft())
-                self._next[partition] = taken[-1].offset + 1
-            if entries is not None and not entries:
-                del self._ready[partition]
-        return taken
+            assignment.keep_ready(partition, found)
 
     def _can_read(self) -> bool:
-        return self._pollable and not self._consumer._subscription.reassignment_in_progress  # noqa: SLF001
+        return self._pollable and not self._consumer._subscription.reassignment_in_progress
 
     async def _wait(self, seconds: float) -> None:
         """Wait until something was fetched, of whatever partition."""
-        waiter = self._consumer._fetcher._create_fetch_waiter()  # noqa: SLF001
+        waiter = self._consumer._fetcher._create_fetch_waiter()
         try:
             await asyncio.wait({waiter}, timeout=seconds)
             if waiter.done() and (error := waiter.exception()) is not None:
@@ -349,7 +298,7 @@ class KafkaConsumer:
         while True:
             try:
                 self._keep_alive()
-            except (UnavailableError, MisconfiguredError):
+            except Exception:
                 log.exception("Kafka has trouble while this consumer stops", group=self._group)
             await asyncio.sleep(_LOOK_SECONDS)
 
@@ -359,77 +308,45 @@ class KafkaConsumer:
         return epoch != self._epoch or not self._open
 
     async def _commit(self, epoch: int, points: Mapping[Partition, CommitPoint]) -> bool:
-        """Commit with aiokafka's own request, without its endless retries; the lock is held."""
-        coordinator = self._consumer._coordinator  # noqa: SLF001
-        points = {each: self._past_gap(each, point) for each, point in points.items()}
-        offsets = {
-            self._partitions[each]: OffsetAndMetadata(point.offset, point.metadata) for each, point in points.items()
-        }
-        while True:
-            try:
-                await coordinator.ensure_coordinator_known()
-                if self._fenced(epoch):
-                    return False
-                await coordinator._do_commit_offsets(None, offsets)  # noqa: SLF001
-            except (UnknownMemberIdError, IllegalGenerationError, RebalanceInProgressError):
-                return False
-            except OffsetMetadataTooLargeError:
-                log.exception("the note beside a commit is too large; committing without", group=self._group)
-                offsets = {each: OffsetAndMetadata(point.offset, "") for each, point in offsets.items()}
-            except KafkaError as error:
-                if kind_of(error) is ErrorKind.MISCONFIGURED:
-                    self._failure = as_dispatcher_error(error, f"committing for {self._group}")
-                    return False
-                await asyncio.sleep(_RETRY_SECONDS)
-            else:
-                if not self._fenced(epoch):
-                    self._committed.update({each: point.offset for each, point in points.items()})
-                return True
-
-    def _past_gap(self, partition: Partition, point: CommitPoint) -> CommitPoint:
-        """Keep a commit from going back over offsets that hold no record."""
-        start, end = self._gaps_passed.get(partition, (0, 0))
-        return CommitPoint(end, point.metadata) if start <= point.offset < end else point
+        """Commit; the lock is held."""
+        assignment = self._assignment
+        points = {each: assignment.past_gap(each, point) for each, point in points.items()}
+        try:
+            stands = await commit_points(
+                self._consumer,
+                {assignment.partitions[each]: point for each, point in points.items()},
+                fenced=lambda: self._fenced(epoch),
+            )
+        except KafkaError as error:
+            self._failure = as_dispatcher_error(error, f"committing for {self._group}")
+            return False
+        if stands:
+            assignment.committed.update({each: point.offset for each, point in points.items()})
+        return stands
 
     def _look_for_gaps(self) -> None:
         """Start committing over offsets that hold no record, at most once a second."""
         now = self._loop.time()
-        if now - self._gap_checked >= _LOOK_SECONDS and (self._gap_task is None or self._gap_task.done()):
-            self._gap_checked = now
-            if self._gaps():
+        if now - self._gaps_looked_at >= _LOOK_SECONDS and (self._gap_task is None or self._gap_task.done()):
+            self._gaps_looked_at = now
+            if self._assignment.find_gaps(self._position):
                 self._gap_task = self._loop.create_task(self._commit_gaps(self._epoch))
 
-    def _gaps(self) -> dict[Partition, tuple[int, int]]:
-        """Find partitions where everything handed out is committed, and the position is further on: from and to.
-
-        Between the two stand transaction markers and aborted or compacted records: nobody will ever complete
-        them, and the lag would never be 0.
-        """
-        assignment = self._consumer._subscription.subscription.assignment  # noqa: SLF001
-        found = {}
-        for key, partition in self._partitions.items():
-            state = assignment.state_value(partition) if assignment is not None else None
-            handed_out = self._next[key]
-            if (
-                state is not None
-                and state.has_valid_position
-                and key not in self._ready
-                and self._committed[key] == handed_out < state.position
-            ):
-                found[key] = (handed_out, state.position)
-        return found
+    def _position(self, partition: TopicPartition) -> int | None:
+        assignment = self._consumer._subscription.subscription.assignment
+        state = assignment.state_value(partition) if assignment is not None else None
+        return state.position if state is not None and state.has_valid_position else None
 
     async def _commit_gaps(self, epoch: int) -> None:
-        async with self._committing:
-            if not self._fenced(epoch) and (gaps := self._gaps()):
-                try:
-                    async with asyncio.timeout(COMMIT_SECONDS):
-                        points = {key: CommitPoint(end) for key, (_, end) in gaps.items()}
-                        if await self._commit(epoch, points) and not self._fenced(epoch):
-                            self._gaps_passed.update(gaps)
-                            self._next.update({key: max(self._next[key], end) for key, (_, end) in gaps.items()})
-                except TimeoutError:
-                    log.warning("Kafka didn't confirm a commit in time", group=self._group, seconds=COMMIT_SECONDS)
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS), self._committing:
+                assignment = self._assignment
+                gaps = assignment.find_gaps(self._position)
+                points = {key: CommitPoint(end) for key, (_, end) in gaps.items()}
+                if points and not self._fenced(epoch) and await self._commit(epoch, points):
+                    assignment.pass_gaps(gaps)
+        except TimeoutError:
+            log.warning("Kafka didn't confirm a commit in time", group=self._group, seconds=COMMIT_SECONDS)
 
     # Rebalances
 
@@ -443,17 +360,13 @@ class KafkaConsumer:
             if kind_of(error) is ErrorKind.MISCONFIGURED:
                 self._failure = as_dispatcher_error(error, f"in the group {self._group}")
             await asyncio.sleep(_RETRY_SECONDS)
-            self._consumer._coordinator.request_rejoin()  # noqa: SLF001
+            self._consumer._coordinator.request_rejoin()
             return
         if self._stopping:
             return
-        self._ready.clear()
-        self._partitions = {(each.topic, each.partition): each for each in points}
-        self._next = {key: points[each].offset for key, each in self._partitions.items()}
-        self._committed = dict(self._next)
-        self._gaps_passed.clear()
         for partition, point in points.items():
             self._consumer.seek(partition, point.offset)
+        self._assignment = Assignment.at(points)
         self._epoch += 1
         self._open = True
         try:
@@ -477,8 +390,7 @@ class KafkaConsumer:
                 self._failure = error
             finally:
                 self._open = False
-                self._partitions = {}
-                self._ready.clear()
+                self._assignment = Assignment()
 
 
 class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -488,10 +400,30 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
         self._owner = owner
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:  # noqa: ARG002 - always all
-        await self._owner._end_epoch()  # noqa: SLF001
+        await self._owner._end_epoch()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        await self._owner._begin_epoch(sorted(assigned))  # noqa: SLF001
+        await self._owner._begin_epoch(sorted(assigned))
+
+
+def dead_task(consumer: Any) -> BaseException | None:
+    """Find a task inside aiokafka's consumer that has ended though it should run, and say why; None where all do."""
+    coordinator = consumer._coordinator
+    tasks = {
+        "coordinator": coordinator._coordination_task,
+        "fetcher": consumer._fetcher._fetch_task,
+        "metadata": consumer._client._sync_task,
+    }
+    for name, task in tasks.items():
+        if task is not None and task.done():
+            error: BaseException | None = None if task.cancelled() else task.exception()
+            return error or RuntimeError(f"the {name} task of the Kafka consumer ended")
+    heartbeat = coordinator._heartbeat_task
+    if heartbeat is None or not heartbeat.done() or heartbeat.cancelled():
+        return None
+    # aiokafka starts another only after a rebalance, of which it learns by heartbeats.
+    died: BaseException | None = heartbeat.exception()
+    return died
 
 
 def _compile(pattern: str, excluded_prefix: str | None) -> re.Pattern[str]:

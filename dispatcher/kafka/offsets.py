@@ -3,7 +3,7 @@
 import asyncio
 import datetime as dt
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -12,10 +12,11 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from dispatcher.core.errors import MisconfiguredError
-from dispatcher.kafka.client import as_dispatcher_error
+from dispatcher.kafka.client import ErrorKind, as_dispatcher_error, kind_of
 from dispatcher.ports import CommitPoint
 
 _TRIES = 20
+_RETRY_SECONDS = 0.1
 _PAUSE_SECONDS = 0.25
 _FENCED = (errors.UnknownMemberIdError, errors.IllegalGenerationError, errors.RebalanceInProgressError)
 
@@ -138,6 +139,46 @@ async def committed_points(
                 end=end[partition],
             )
     return points
+
+
+async def commit_points(
+    consumer: AIOKafkaConsumer, points: Mapping[TopicPartition, CommitPoint], *, fenced: Callable[[], bool]
+) -> bool:
+    """Commit with aiokafka's own request; retriable errors are waited out: bound it.
+
+    aiokafka's `commit` looks at the assignment first, which a change of a pattern's topics empties before the
+    revocation.
+
+    Args:
+        consumer: Started.
+        points: What to commit.
+        fenced: Says whether the assignment is over.
+
+    Returns:
+        Whether it stands; False where the assignment is over.
+
+    Raises:
+        KafkaError: Kafka refuses for good.
+    """
+    coordinator = consumer._coordinator  # noqa: SLF001
+    offsets = {each: OffsetAndMetadata(point.offset, point.metadata) for each, point in points.items()}
+    while True:
+        try:
+            await coordinator.ensure_coordinator_known()
+            if fenced():
+                return False
+            await coordinator._do_commit_offsets(None, offsets)  # noqa: SLF001
+        except _FENCED:
+            return False
+        except errors.OffsetMetadataTooLargeError:
+            log.exception("the note beside a commit is too large; committing without", group=coordinator.group_id)
+            offsets = {each: OffsetAndMetadata(point.offset, "") for each, point in offsets.items()}
+        except errors.KafkaError as error:
+            if kind_of(error) is ErrorKind.MISCONFIGURED:
+                raise
+            await asyncio.sleep(_RETRY_SECONDS)
+        else:
+            return True
 
 
 async def _has_offsets(coordinator: Any) -> bool:

@@ -1,7 +1,7 @@
 """The delivery log's writer: bulk inserts of first outcomes, merging updates for everything else.
 
-Commands are sent as they are, past pymongo's bulk machinery: a bulk of updates costs it a Python loop, and its answer
-an object for each. Both kinds are safe to repeat, so nothing is lost by doing without retryable writes.
+Commands are sent as they are, with documents that are encoded already. Both kinds are safe to repeat, so nothing is
+lost by doing without retryable writes.
 """
 
 import dataclasses

@@ -23,6 +23,7 @@ from dispatcher.mongo.webhook_documents import SUBSCRIPTION_FIELDS, BrokenWebhoo
 from dispatcher.ports import Clock
 
 _LOAD_BATCH = 1_000
+_LOAD_SLICE = 100
 _AWAIT_MS = 500
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -134,7 +135,7 @@ class SubscriptionFeed:
             cursor = self._webhooks.find({}, SUBSCRIPTION_FIELDS, batch_size=_LOAD_BATCH, session=session)
             try:
                 while rows := await cursor.to_list(length=_LOAD_BATCH):
-                    self._take_batch(rows, unseen, tell=not first)
+                    await self._take_batch(rows, unseen, tell=not first)
             finally:
                 await cursor.close()
         for gone in unseen:
@@ -144,10 +145,12 @@ class SubscriptionFeed:
         self._proven_at = max(self._proven_at, began)
         _log.info("webhooks loaded", size=self.size, broken=self.broken)
 
-    def _take_batch(self, rows: Sequence[Document], unseen: set[str], *, tell: bool) -> None:
-        for stored in rows:
-            unseen.discard(str(stored["_id"]))
-            self._take(stored, authoritative=True, tell=tell)
+    async def _take_batch(self, rows: Sequence[Document], unseen: set[str], *, tell: bool) -> None:
+        for start in range(0, len(rows), _LOAD_SLICE):
+            for stored in rows[start : start + _LOAD_SLICE]:
+                unseen.discard(str(stored["_id"]))
+                self._take(stored, authoritative=True, tell=tell)
+            await asyncio.sleep(0)  # deliveries go on during a later load
 
     async def _follow(self) -> None:
         """Apply changes until the stream breaks."""

@@ -122,9 +122,8 @@ class Attempts:
         delivery.subscription = subscription
         try:
             request = self._templates.of(subscription).render(delivery.event, delivery.id, delivery.attempt, now_ms)
-        except (InvalidUrlError, SealError) as error:
-            failure = SendFailure.INVALID_URL if isinstance(error, InvalidUrlError) else SendFailure.ABORTED
-            self._settle(delivery, subscription, Response(0, failure, str(error), None, b"", 0.0))
+        except (InvalidUrlError, SealError, ValueError) as error:
+            self._settle(delivery, subscription, _unsendable(error, subscription.id))
             return False
         delivery.in_flight = True
         self._sender.send(request, partial(self._answered, delivery, subscription))
@@ -141,7 +140,6 @@ class Attempts:
         self._wake()
 
     def _settle(self, delivery: Delivery, subscription: Subscription, response: Response) -> None:
-        delivery.role.active.discard(delivery)
         now_ms = self._clock.now_ms()
         metrics = self._metrics
         if is_success(response):
@@ -152,7 +150,26 @@ class Attempts:
         outcome = classify(response, delivery.attempt, subscription.max_attempts, self._tiers, now_ms)
         match outcome:
             case DeadLetter(reason, disable=True):
-                settle = partial(self._settlement.attempted, delivery, response, outcome, now_ms)
-                self._disable(subscription, reason.value, settle)
+                # Until that is durable the delivery stays its role's, which may have to hand it over.
+                delivery.in_flight = True
+                self._settlement.producing += 1
+                self._disable(subscription, reason.value, partial(self._disabled, delivery, response, outcome, now_ms))
             case _:
                 self._settlement.attempted(delivery, response, outcome, now_ms)
+
+    def _disabled(self, delivery: Delivery, response: Response, outcome: DeadLetter, now_ms: int) -> None:
+        delivery.in_flight = False
+        self._settlement.producing -= 1
+        if not delivery.given_away:
+            self._settlement.attempted(delivery, response, outcome, now_ms)
+
+
+def _unsendable(error: Exception, subscription_id: str) -> Response:
+    """Make a failed attempt of what can't be rendered: one broken webhook must not stop the others."""
+    failure = SendFailure.INVALID_URL if isinstance(error, InvalidUrlError) else SendFailure.ABORTED
+    problem = str(error)
+    if isinstance(error, ValueError):
+        # Its text may quote a secret.
+        problem = "the webhook's headers or secrets hold what can't be sent; save them again"
+        log.error("a webhook can't be rendered", subscription_id=subscription_id)
+    return Response(0, failure, problem, None, b"", 0.0)

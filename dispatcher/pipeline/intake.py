@@ -46,7 +46,8 @@ class Expansion:
             return None
         subscription = self._matches[self._at]
         self._at += 1
-        return Delivery(self.event, subscription.id, subscription, self._ids.of(subscription.id), self.work, owner)
+        # Not the subscription itself: when its turn comes, it is asked for anew, and may be gone.
+        return Delivery(self.event, subscription.id, None, self._ids.of(subscription.id), self.work, owner)
 
 
 class SourceIntake:
@@ -116,13 +117,11 @@ class OwnIntake:
     """Takes up records of own topics: each stands for one delivery.
 
     Args:
-        index: The subscriptions.
         settlement: Takes what can't be read.
         window: The payload bytes held.
     """
 
-    def __init__(self, index: SubscriptionIndex, settlement: Settlement, window: Window) -> None:
-        self._index = index
+    def __init__(self, settlement: Settlement, window: Window) -> None:
         self._settlement = settlement
         self._window = window
 
@@ -139,15 +138,14 @@ class OwnIntake:
         try:
             found = decode_headers(record.headers)
             event = decode(record.value, record.headers, found.origin, found.workspace_id)
-            _check_workspace(event, found)
+            _check(event, found)
         except UndecodableError as error:
             log.warning("a record of an own topic can't be read", topic=record.topic, problem=str(error))
             here = Origin(record.topic, record.partition, record.offset, record.timestamp, record.key)
             kept = kept_headers(record.headers)
             self._settlement.bad_record(work, BadRecord(here, error.reason, str(error)), record.value, kept)
             return None
-        subscription = self._index.get(found.subscription_id)
-        delivery = Delivery(event, found.subscription_id, subscription, found.delivery_id, work, owner)
+        delivery = Delivery(event, found.subscription_id, None, found.delivery_id, work, owner)
         delivery.attempt = found.attempt + 1
         delivery.run = found.replay_id
         delivery.first_attempt_ms = found.first_attempt_ms
@@ -155,7 +153,11 @@ class OwnIntake:
         return delivery
 
 
-def _check_workspace(event: Event, found: DeliveryRecord) -> None:
+def _check(event: Event, found: DeliveryRecord) -> None:
+    for own_id in (found.delivery_id, found.subscription_id, found.replay_id):
+        # They go into request headers and queries.
+        if not (own_id.isascii() and own_id.isprintable()):
+            raise UndecodableError("an id in the record's headers is not one that this dispatcher makes")
     if event.workspace_id != found.workspace_id:
         raise UndecodableError(
             "the event's workspace is not the one in the record's headers",

@@ -39,6 +39,7 @@ class LogBuffer:
         self._unlogged = 0
         self._writes: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
         self.failing_since: float | None = None
 
     def __len__(self) -> int:
@@ -78,7 +79,7 @@ class LogBuffer:
         self._writes.discard(task)
         if not task.cancelled() and (fault := task.exception()) is not None:
             raise fault  # a fault of this program: the loop's handler ends the process
-        if self._entries:
+        if self._entries and not self._closed:
             self._flush()
 
     async def _write(self, batch: list[tuple[LogEntry, RecordWork | None]]) -> None:
@@ -114,10 +115,10 @@ class LogBuffer:
         while self._unlogged:
             self._flush()
             left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
+            if left <= 0 or not self._writes:
                 break
-            if self._writes:
-                await asyncio.wait(self._writes, timeout=left)
+            await asyncio.wait(self._writes, timeout=left)
+        self._closed = True
         for task in self._writes:
             task.cancel()
         return self._unlogged == 0

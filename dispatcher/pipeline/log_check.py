@@ -13,6 +13,7 @@ import structlog
 from dispatcher.core.delivery_log import LoggedState, already_done
 from dispatcher.core.errors import UnavailableError
 from dispatcher.core.matching import SubscriptionIndex
+from dispatcher.core.model import Subscription
 from dispatcher.metrics import Metrics
 from dispatcher.pipeline.work import Delivery
 from dispatcher.ports import DeliveryLogWriter, SubscriptionLookup
@@ -50,11 +51,13 @@ class LogCheck:
         self._ready = ready
         self._pending: deque[Delivery] = deque()
         self._running: asyncio.Task[None] | None = None
+        self._unknown: dict[str, list[Delivery]] = {}
+        self._unknown_count = 0
         self._lookups: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
-        """How many deliveries wait to be checked."""
-        return len(self._pending)
+        """How many deliveries wait to be checked, or for their subscription to be looked up."""
+        return len(self._pending) + self._unknown_count
 
     def submit(self, delivery: Delivery) -> None:
         """Check a delivery; it is then ready, or its record's part is done."""
@@ -94,24 +97,43 @@ class LogCheck:
         if partition.lookups_left:
             partition.lookups_left -= 1
         if self._index.get(delivery.subscription_id) is None:
-            task = asyncio.get_running_loop().create_task(self._find(delivery))
-            self._lookups.add(task)
-            task.add_done_callback(self._lookups.discard)
-            task.add_done_callback(_raise_fault)
+            self._look_up(delivery)
         else:
             self._ready(delivery)
 
-    async def _find(self, delivery: Delivery) -> None:
+    def _look_up(self, delivery: Delivery) -> None:
+        self._unknown_count += 1
+        waiting = self._unknown.get(delivery.subscription_id)
+        if waiting is not None:
+            waiting.append(delivery)
+            return
+        self._unknown[delivery.subscription_id] = [delivery]
+        task = asyncio.get_running_loop().create_task(self._find(delivery.subscription_id))
+        self._lookups.add(task)
+        task.add_done_callback(self._lookups.discard)
+        task.add_done_callback(_raise_fault)
+
+    async def _find(self, subscription_id: str) -> None:
         """Look a subscription up that another worker's index may know already, however long that takes."""
-        while not delivery.given_away:
+        waiting = self._unknown[subscription_id]
+        found: Subscription | None = None
+        while True:
             try:
-                delivery.subscription = await self._lookup.find(delivery.subscription_id)
+                found = await self._lookup.find(subscription_id)
             except UnavailableError as error:
                 log.warning("subscription can't be looked up; trying again", error=str(error))
-                await asyncio.sleep(_BACK_OFF_SECONDS)
             else:
+                break
+            if all(delivery.given_away for delivery in waiting):
+                break
+            await asyncio.sleep(_BACK_OFF_SECONDS)
+        del self._unknown[subscription_id]
+        self._unknown_count -= len(waiting)
+        for delivery in waiting:
+            # It may have been handed over while the answer was on its way.
+            if not delivery.given_away:
+                delivery.subscription = found
                 self._ready(delivery)
-                return
 
 
 def _raise_fault(task: "asyncio.Task[None]") -> None:

@@ -86,6 +86,7 @@ class Pipeline:
         self._metrics = metrics
         self._fatal = fatal
         self._tasks: set[asyncio.Task[None]] = set()
+        self._disabling: dict[Subscription, list[Callable[[], None]]] = {}
         window = Window()
         self.buffer = LogBuffer(outside.delivery_log, metrics, self._wake)
         self.settlement = Settlement(names, outside.producer, self.buffer, metrics, fatal)
@@ -128,7 +129,7 @@ class Pipeline:
             consumer: Its group's consumer.
             tier: How long its records wait; None: they are due at once.
         """
-        intake = OwnIntake(self._index, self.settlement, self._engine.window)
+        intake = OwnIntake(self.settlement, self._engine.window)
         return self._add(Role(name, consumer, intake, self._engine, tier.delay_ms if tier else None))
 
     async def run(self) -> None:
@@ -157,11 +158,16 @@ class Pipeline:
         return LogCheck(self._outside.delivery_log, self._outside.subscriptions, self._index, self._metrics, ready)
 
     def _disable(self, subscription: Subscription, reason: str, then: Callable[[], None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._disable_durably(subscription, reason, then))
+        waiting = self._disabling.get(subscription)
+        if waiting is not None:
+            waiting.append(then)
+            return
+        self._disabling[subscription] = [then]
+        task = asyncio.get_running_loop().create_task(self._disable_durably(subscription, reason))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
-    async def _disable_durably(self, subscription: Subscription, reason: str, then: Callable[[], None]) -> None:
+    async def _disable_durably(self, subscription: Subscription, reason: str) -> None:
         while True:
             try:
                 await self._outside.subscriptions.disable(subscription, reason, self._outside.clock.now_ms())
@@ -169,7 +175,8 @@ class Pipeline:
             except UnavailableError as error:
                 log.warning("subscription can't be disabled; trying again", id=subscription.id, error=str(error))
                 await asyncio.sleep(_BACK_OFF_SECONDS)
-        then()
+        for then in self._disabling.pop(subscription):
+            then()
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)

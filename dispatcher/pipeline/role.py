@@ -19,7 +19,7 @@ from dispatcher.pipeline.lanes import Lanes, Verdict
 from dispatcher.pipeline.log_buffer import LogBuffer
 from dispatcher.pipeline.log_check import LogCheck
 from dispatcher.pipeline.settlement import Settlement
-from dispatcher.pipeline.work import CLEAN, OPEN, Delivery, PartitionState, Window
+from dispatcher.pipeline.work import OPEN, Delivery, PartitionState, Window
 from dispatcher.ports import Clock, CommitPoint, ConsumedRecord, Partition, RecordConsumer, UnreadableRecord
 
 log = structlog.get_logger(__name__)
@@ -28,11 +28,13 @@ HOLD_RECORDS = 500
 HOLD_BYTES = 4 * 1024 * 1024
 POLL_RECORDS = 500
 FEED_RECORDS = 64
+FEED_DELIVERIES = 256
 MAX_PRODUCING = 16_384
 MAX_SPAN = 1_000_000
 MAX_CHECKING = 2_000
 COMMIT_SECONDS = 0.5
 RETRY_SECONDS = 0.05
+LONGEST_REST_SECONDS = 30.0
 DRAIN_SECONDS = 12.0
 HAND_OVER_SECONDS = 5.0
 LOOKUPS = 16_384
@@ -75,7 +77,8 @@ class Engine:
         self.clock = clock
         self.gate = gate
         self.check_for = check_for
-        self.blocked: set[Role] = set()
+        # In the order in which they were served.
+        self.blocked: dict[Role, None] = {}
         self._waking = False
 
     def wake(self) -> None:
@@ -86,8 +89,10 @@ class Engine:
 
     def _feed_blocked(self) -> None:
         self._waking = False
-        roles, self.blocked = self.blocked, set()
-        for role in roles:
+        roles = list(self.blocked)
+        self.blocked.clear()
+        # Who was served first comes last: where room is scarce, the first takes it.
+        for role in (*roles[1:], *roles[:1]):
             role.feed()
 
 
@@ -119,6 +124,7 @@ class Role:
         self._lateness: Histogram | None = engine.metrics.retry_lateness_seconds.get(name.removeprefix("retry."))
         self._check = engine.check_for(self._checked)
         self._ready: deque[Delivery] = deque()
+        self._feeding_soon = False
         self._expansion: Expansion | None = None
         self._pending_delivery: Delivery | None = None
         self._partitions: dict[Partition, PartitionState] = {}
@@ -153,6 +159,7 @@ class Role:
         """
         await self._consumer.start(self)
         committing = asyncio.get_running_loop().create_task(self._commit_forever())
+        committing.add_done_callback(_raise_fault)
         try:
             await self._poll_until_stopped()
         finally:
@@ -169,8 +176,9 @@ class Role:
     async def assigned(self, epoch: int, positions: Mapping[Partition, CommitPoint]) -> None:
         """Take over partitions; nothing is taken up before their positions are marked as being worked on."""
         self._epoch = epoch
+        lookups = LOOKUPS if isinstance(self._intake, SourceIntake) else 0  # the others always ask
         self._partitions = {
-            (topic, number): PartitionState(topic, number, point, LOOKUPS)
+            (topic, number): PartitionState(topic, number, point, lookups)
             for (topic, number), point in positions.items()
         }
         self._opened = False
@@ -200,6 +208,8 @@ class Role:
         for delivery in list(self.active):
             self._hand_over(delivery)
         await self._until(self._only_expanding_left, HAND_OVER_SECONDS)
+        for state in self._partitions.values():
+            state.end(self._engine.window)
         await self._commit(final=True)
         self._partitions = {}
         log.info("partitions given back", role=self.name, epoch=epoch)
@@ -216,7 +226,7 @@ class Role:
         self.active.discard(delivery)
         if not delivery.work.expanding:
             self._engine.metrics.handed_over.inc()
-            self._engine.settlement.spill(delivery, "handed_over")
+            self._engine.settlement.spill(delivery, "handed_over", self._engine.clock.now_ms())
 
     # --- taking up ------------------------------------------------------------------------------------------------
 
@@ -230,18 +240,16 @@ class Role:
         now_ms = self._engine.clock.now_ms()
         self._budget = FEED_RECORDS
         next_due_ms: int | None = None
-        for state in list(self._partitions.values()):
+        for key, state in list(self._partitions.items()):
             due_at = self._feed_partition(state, now_ms)
             if due_at == _STOP:
+                # The partitions take turns: the one that used the room up comes last.
+                self._partitions[key] = self._partitions.pop(key)
                 return
             if due_at is not None and (next_due_ms is None or due_at < next_due_ms):
                 next_due_ms = due_at
         if not self._has_room():
             return
-        # The partitions take turns at being first.
-        if len(self._partitions) > 1:
-            first = next(iter(self._partitions))
-            self._partitions[first] = self._partitions.pop(first)
         if next_due_ms is not None:
             self._come_back(max(0, next_due_ms - now_ms) / 1000)
 
@@ -259,7 +267,7 @@ class Role:
             if due > now_ms:
                 return due
             if not self._budget:
-                asyncio.get_running_loop().call_soon(self.feed)
+                self._feed_soon()
                 return _STOP
             self._budget -= 1
             state.hold.popleft()
@@ -288,9 +296,9 @@ class Role:
         """Bring what was taken up to its lanes; say whether more may be taken up. Blocks the role where not."""
         engine = self._engine
         if (
-            self._bring_ready()
+            engine.gate()
+            and self._bring_ready()
             and self._expand()
-            and engine.gate()
             and engine.lanes.has_room
             and engine.buffer.has_room
             and engine.window.has_room
@@ -298,7 +306,7 @@ class Role:
             and len(self._check) < MAX_CHECKING
         ):
             return True
-        engine.blocked.add(self)
+        engine.blocked[self] = None
         # Room may also come by time alone: a lane that is found to be slow, an index that is fresh again.
         self._come_back(RETRY_SECONDS)
         return False
@@ -314,7 +322,7 @@ class Role:
         expansion = self._expansion
         if expansion is None:
             return True
-        while True:
+        for _ in range(FEED_DELIVERIES):
             delivery = self._pending_delivery or expansion.next(self)
             self._pending_delivery = None
             if delivery is None:
@@ -329,6 +337,8 @@ class Role:
             elif not self._offer(delivery):
                 self._pending_delivery = delivery
                 return False
+        self._feed_soon()
+        return False
 
     def _offer(self, delivery: Delivery) -> bool:
         engine = self._engine
@@ -342,23 +352,33 @@ class Role:
             case Verdict.SLOW:
                 if isinstance(self._intake, SourceIntake):
                     engine.metrics.spilled.inc()
-                    engine.settlement.spill(delivery, "slow_lane")
+                    engine.settlement.spill(delivery, "slow_lane", engine.clock.now_ms())
                 else:
                     engine.settlement.park(delivery, engine.clock.now_ms())
                 return True
 
     def _checked(self, delivery: Delivery) -> None:
         self._ready.append(delivery)
-        self._engine.blocked.add(self)
+        self._engine.blocked[self] = None
         self._engine.wake()
 
+    def _feed_soon(self) -> None:
+        if not self._feeding_soon:
+            self._feeding_soon = True
+            asyncio.get_running_loop().call_soon(self._feed_on)
+
+    def _feed_on(self) -> None:
+        self._feeding_soon = False
+        self.feed()
+
     def _come_back(self, seconds: float) -> None:
+        # Due times are the wall clock's, which may be set anew: looked at again every now and then.
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._timed)
+            self._timer = asyncio.get_running_loop().call_later(min(seconds, LONGEST_REST_SECONDS), self._timed)
 
     def _timed(self) -> None:
         self._timer = None
-        self._engine.blocked.discard(self)
+        self._engine.blocked.pop(self, None)
         self.feed()
 
     # --- polling and committing -----------------------------------------------------------------------------------
@@ -421,6 +441,8 @@ class Role:
         points = {key: CommitPoint(state.tracker.position, OPEN) for key, state in self._partitions.items()}
         if not points or await self._consumer.commit(epoch, points):
             self._opened = epoch == self._epoch
+            # A poll that began before may have brought records already.
+            self.feed()
         else:
             await asyncio.sleep(0.2)
 
@@ -432,18 +454,18 @@ class Role:
 
     async def _commit(self, *, final: bool) -> None:
         points: dict[Partition, CommitPoint] = {}
-        for key, state in self._partitions.items():
+        states = self._partitions
+        for key, state in states.items():
             offset = state.tracker.committable()
             if final and self._opened:
-                points[key] = CommitPoint(offset, OPEN if len(state.tracker) else CLEAN)
+                points[key] = CommitPoint(offset, state.note)
             elif state.tracker.to_commit() is not None:
                 points[key] = CommitPoint(offset, OPEN)
         if not points:
             return
         if await self._consumer.commit(self._epoch, points):
             for key, point in points.items():
-                if key in self._partitions:
-                    self._partitions[key].tracker.committed(point.offset)
+                states[key].tracker.committed(point.offset)
         else:
             self._engine.metrics.commit_failures.labels(self.name).inc()
 
@@ -451,3 +473,8 @@ class Role:
         deadline = asyncio.get_running_loop().time() + within_seconds
         while not condition() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - many things change it
             await asyncio.sleep(0.01)
+
+
+def _raise_fault(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (fault := task.exception()) is not None:
+        raise fault  # a fault of this program: the loop's handler ends the process

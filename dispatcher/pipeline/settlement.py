@@ -34,7 +34,8 @@ class Settlement:
         fatal: Told of what no trying again can mend; ends the process.
 
     Attributes:
-        producing: How many deliveries wait for their produce to be acknowledged.
+        producing: How many deliveries and bad records wait for their produce to be acknowledged, or for their
+            subscription to be disabled first.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Settlement:
                 record = self._record(delivery, made=delivery.attempt, not_before_ms=due.not_before_ms)
                 record.http_status, record.error = response.status, entry.error
                 self._metrics.retries.counts[due.tier.name] += 1
-                self._produce(delivery, self._names.retry(due.tier), record, entry)
+                self._produce(delivery, self._names.retry(due.tier), record, entry, now_ms)
             case DeadLetter(reason):
                 entry.error = describe(response)
                 self._dead_letter(delivery, reason, entry, made=delivery.attempt, status=response.status)
@@ -90,9 +91,9 @@ class Settlement:
         entry.reason = reason
         self.log(delivery, entry)
 
-    def spill(self, delivery: Delivery, reason: str) -> None:
+    def spill(self, delivery: Delivery, reason: str, now_ms: int) -> None:
         """Move a delivery to the overflow topic, no attempt charged."""
-        self._produce(delivery, self._names.overflow, self._record(delivery, reason=reason), None)
+        self._produce(delivery, self._names.overflow, self._record(delivery, reason=reason), None, now_ms)
 
     def park(self, delivery: Delivery, now_ms: int) -> None:
         """Move a delivery to the first tier, no attempt charged; one that is parked for too long expires."""
@@ -104,7 +105,7 @@ class Settlement:
         tier = self._names.tiers[0]
         record = self._record(delivery, not_before_ms=now_ms + tier.delay_ms, reason="parked")
         self._metrics.parked.inc()
-        self._produce(delivery, self._names.retry(tier), record, None)
+        self._produce(delivery, self._names.retry(tier), record, None, now_ms)
 
     def bad_record(self, work: RecordWork, letter: BadRecord, value: bytes | None, kept: RecordHeaders) -> None:
         """Move a record that is no event to the dead-letter topic.
@@ -115,24 +116,20 @@ class Settlement:
             value: Its raw bytes; None where they are too large or can't be read.
             kept: Its own headers that are carried on.
         """
-        headers = (*bad_record_headers(letter.origin, letter.reason, letter.error), *kept)
-        self._metrics.dead_letters.counts[letter.reason] += 1
-        future = self._producer.produce(OutgoingRecord(self._names.dead_letter, letter.origin.key, value, headers))
+        origin, reason = letter.origin, letter.reason
+        headers = (*bad_record_headers(origin, reason, letter.error), *kept)
 
-        def produced(done: "asyncio.Future[None]") -> None:
-            if done.cancelled():
-                return
-            match done.exception():
-                case None:
-                    work.done()
-                case RejectedRecordError() if value is not None or letter.origin.key is not None:
-                    origin = letter.origin
-                    pointer = Origin(origin.topic, origin.partition, origin.offset, origin.timestamp_ms)
-                    self.bad_record(work, BadRecord(pointer, letter.reason, letter.error), None, ())
-                case fault:
-                    self._fatal(fault)
+        def placed() -> None:
+            self._metrics.dead_letters.counts[reason] += 1
+            work.done()
 
-        future.add_done_callback(produced)
+        def refused() -> None:
+            pointer = Origin(origin.topic, origin.partition, origin.offset, origin.timestamp_ms)
+            self.bad_record(work, BadRecord(pointer, reason, letter.error), None, ())
+
+        is_pointer = value is None and origin.key is None and not kept
+        outgoing = OutgoingRecord(self._names.dead_letter, origin.key, value, headers)
+        self._place(outgoing, work, placed, None if is_pointer else refused)
 
     def log(self, delivery: Delivery, entry: LogEntry) -> None:
         """Write an entry; when it is durable, the delivery's part of its record is done."""
@@ -157,8 +154,7 @@ class Settlement:
         entry.reason = reason.value
         record = self._record(delivery, made=made, reason=reason.value)
         record.http_status, record.error = status, entry.error
-        self._metrics.dead_letters.counts[reason.value] += 1
-        self._produce(delivery, self._names.dead_letter, record, entry)
+        self._produce(delivery, self._names.dead_letter, record, entry, entry.at_ms)
 
     def _record(
         self, delivery: Delivery, *, made: int | None = None, not_before_ms: int = 0, reason: str = ""
@@ -176,53 +172,72 @@ class Settlement:
             replay_id=delivery.run,
         )
 
-    def _produce(self, delivery: Delivery, topic: str, record: DeliveryRecord, entry: LogEntry | None) -> None:
+    def _produce(
+        self, delivery: Delivery, topic: str, record: DeliveryRecord, entry: LogEntry | None, now_ms: int
+    ) -> None:
         event = delivery.event
         delivery.role.active.discard(delivery)
-        self.producing += 1
-        outgoing = OutgoingRecord(topic, record.key, event.value, encode_headers(record, event.headers))
-        future = self._producer.produce(outgoing)
 
-        def produced(done: "asyncio.Future[None]") -> None:
-            self.producing -= 1
-            if done.cancelled():
-                return
-            match done.exception():
-                case None:
-                    pass
-                case RejectedRecordError() if outgoing.value is not None:
-                    self._produce_pointer(delivery, record, entry)
-                    return
-                case fault:
-                    self._fatal(fault)
-                    return
-            if entry is not None:
-                self.log(delivery, entry)
-            else:
+        def placed() -> None:
+            if entry is None:
                 delivery.work.done()
+                return
+            if entry.status is DeliveryStatus.FAILED:
+                self._metrics.dead_letters.counts[entry.reason] += 1
+            self.log(delivery, entry)
 
-        future.add_done_callback(produced)
+        def refused() -> None:
+            self._produce_pointer(delivery, record, entry or _entry(delivery, now_ms))
 
-    def _produce_pointer(self, delivery: Delivery, record: DeliveryRecord, entry: LogEntry | None) -> None:
+        outgoing = OutgoingRecord(topic, record.key, event.value, encode_headers(record, event.headers))
+        self._place(outgoing, delivery.work, placed, refused)
+
+    def _produce_pointer(self, delivery: Delivery, record: DeliveryRecord, entry: LogEntry) -> None:
         """Dead-letter a delivery whose event Kafka will not take any more: its coordinates, without the bytes."""
-        entry = entry or _entry(delivery, 0)
         entry.status, entry.reason = DeliveryStatus.FAILED, DeadLetterReason.TOO_LARGE.value
         entry.next_attempt_at_ms = None
         record.reason = entry.reason
-        self._metrics.dead_letters.counts[record.reason] += 1
-        future = self._producer.produce(
-            OutgoingRecord(self._names.dead_letter, record.key, None, encode_headers(record, ()))
-        )
+        # The key may be what makes it too large, and it is found at the origin.
+        origin = record.origin
+        record.origin = Origin(origin.topic, origin.partition, origin.offset, origin.timestamp_ms)
 
-        def produced(done: "asyncio.Future[None]") -> None:
-            if done.cancelled():
-                return
-            if (fault := done.exception()) is not None:
-                self._fatal(fault)
-                return
+        def placed() -> None:
+            self._metrics.dead_letters.counts[entry.reason] += 1
             self.log(delivery, entry)
 
-        future.add_done_callback(produced)
+        outgoing = OutgoingRecord(self._names.dead_letter, record.key, None, encode_headers(record, ()))
+        self._place(outgoing, delivery.work, placed, None)
+
+    def _place(
+        self, outgoing: OutgoingRecord, work: RecordWork, placed: Callable[[], None], refused: Callable[[], None] | None
+    ) -> None:
+        """Produce a record; one that is withdrawn leaves the record that it is for incomplete.
+
+        Args:
+            outgoing: What to produce.
+            work: The record that it is for.
+            placed: Called when it is durable.
+            refused: Called where Kafka will never accept it; None where that is no outcome but a fault.
+        """
+        future = self._producer.produce(outgoing)
+        partition = work.partition
+        partition.produces.add(future)
+        self.producing += 1
+
+        def ended(done: "asyncio.Future[None]") -> None:
+            self.producing -= 1
+            partition.produces.discard(done)
+            if done.cancelled():
+                return
+            fault = done.exception()
+            if fault is None:
+                placed()
+            elif refused is None or not isinstance(fault, RejectedRecordError):
+                self._fatal(fault)
+            elif not partition.ended:
+                refused()
+
+        future.add_done_callback(ended)
 
 
 def _entry(delivery: Delivery, now_ms: int) -> LogEntry:

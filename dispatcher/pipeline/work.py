@@ -3,6 +3,7 @@
 These objects are made once a record or a delivery, so they are slotted and plain.
 """
 
+import asyncio
 from collections import deque
 from typing import Protocol
 
@@ -50,9 +51,23 @@ class PartitionState:
         held_bytes: Their bytes.
         expanding: How many of the records being worked on have a fan-out that isn't made to its end.
         lookups_left: What is left of `lookups`; 0 after a clean end.
+        working_bytes: What the incomplete records take of the window.
+        produces: What was produced for them and isn't acknowledged yet.
+        ended: True once the assignment is over.
     """
 
-    __slots__ = ("expanding", "held_bytes", "hold", "lookups_left", "partition", "topic", "tracker")
+    __slots__ = (
+        "ended",
+        "expanding",
+        "held_bytes",
+        "hold",
+        "lookups_left",
+        "partition",
+        "produces",
+        "topic",
+        "tracker",
+        "working_bytes",
+    )
 
     def __init__(self, topic: str, partition: int, start: CommitPoint, lookups: int) -> None:
         self.topic = topic
@@ -62,6 +77,25 @@ class PartitionState:
         self.expanding = 0
         self.held_bytes = 0
         self.lookups_left = lookups if start.metadata == OPEN else 0
+        self.working_bytes = 0
+        self.produces: set[asyncio.Future[None]] = set()
+        self.ended = False
+
+    @property
+    def note(self) -> str:
+        """What is to stand beside its last commit: a former owner's open end stays open until it is looked through."""
+        return OPEN if len(self.tracker) or self.lookups_left else CLEAN
+
+    def end(self, window: Window) -> None:
+        """End the assignment: incomplete records are somebody else's now.
+
+        Their bytes are given back, and what was produced for them and isn't acknowledged is withdrawn.
+        """
+        self.ended = True
+        window.held_bytes -= self.working_bytes
+        self.working_bytes = 0
+        for future in list(self.produces):
+            future.cancel()
 
 
 class RecordWork:
@@ -84,6 +118,7 @@ class RecordWork:
         self._open = 1
         self.expanding = False
         window.held_bytes += size_bytes
+        partition.working_bytes += size_bytes
         partition.tracker.begin(offset)
 
     def add(self, deliveries: int) -> None:
@@ -94,8 +129,11 @@ class RecordWork:
         """Note that one delivery, or the reading of the record itself, is done."""
         self._open -= 1
         if self._open == 0:
-            self._window.held_bytes -= self._size_bytes
-            self.partition.tracker.complete(self.offset)
+            partition = self.partition
+            if not partition.ended:
+                partition.working_bytes -= self._size_bytes
+                self._window.held_bytes -= self._size_bytes
+            partition.tracker.complete(self.offset)
 
 
 class Owner(Protocol):
@@ -114,7 +152,7 @@ class Delivery:
     Attributes:
         event: The event.
         subscription_id: `wh_…`.
-        subscription: As last resolved; None where the index doesn't hold it.
+        subscription: What to send with where the index doesn't hold it (it was looked up); else None until sent.
         id: `del_…`.
         attempt: Number of the next attempt, from 1.
         run: The replay's id, or empty.
@@ -122,7 +160,7 @@ class Delivery:
         parked_since_ms: Since when it waits for room; None where it doesn't.
         work: The record that it belongs to.
         role: The role that read the record.
-        in_flight: True while an attempt is under way.
+        in_flight: True while an attempt is under way, or its end waits for the subscription to be disabled.
         given_away: True once the delivery was handed over: what its attempt brings changes nothing any more.
     """
 

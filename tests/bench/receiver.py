@@ -148,7 +148,7 @@ async def serve(port: int, delay_ms: float) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     _note_last(Receiver.counts, 0, loop)
-    print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)  # noqa: T201
+    print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
     await stopped.wait()
 
 

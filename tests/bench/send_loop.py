@@ -125,7 +125,7 @@ async def running_receiver(*, delay_ms: float = 0):
 async def _main(requests: int, concurrency: int) -> None:
     async with running_receiver() as url:
         result = await measure_send_loop(f"{url}/hook", requests, concurrency)
-    print(json.dumps(asdict(result)))  # noqa: T201
+    print(json.dumps(asdict(result)))
 
 
 if __name__ == "__main__":

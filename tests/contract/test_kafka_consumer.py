@@ -5,7 +5,8 @@ import datetime as dt
 import time
 
 import pytest
-from aiokafka.admin import NewPartitions
+from aiokafka.admin import NewPartitions, RecordsToDelete
+from aiokafka.structs import TopicPartition
 
 from dispatcher.core.errors import MisconfiguredError
 from dispatcher.kafka.consumer import KafkaConsumer
@@ -166,9 +167,8 @@ async def test_gaps_do_not_stall_the_lag(bootstrap, settings, topic, unique_name
 async def test_gaps_are_not_committed_over_unfinished_records(bootstrap, settings, topic, unique_name):
     """Trailing markers are committed only once everything before them is."""
     group = unique_name("g")
-    async with foreign_producer(bootstrap, transactional_id=unique_name("tx")) as producer:
-        async with producer.transaction():
-            await producer.send_and_wait(topic, b"v", partition=0)
+    async with foreign_producer(bootstrap, transactional_id=unique_name("tx")) as producer, producer.transaction():
+        await producer.send_and_wait(topic, b"v", partition=0)
     listener = Listener(commit=False)
     async with member(settings, group, topic, listener=listener):
         await listener.read_until(lambda: listener.received, "the record")
@@ -179,11 +179,11 @@ async def test_gaps_are_not_committed_over_unfinished_records(bootstrap, setting
 
 async def test_membership_lives_with_nothing_wanted(bootstrap, topic, unique_name):
     """A member that wants no partition for longer than max_poll_interval is not thrown out, and loses nothing."""
-    settings = quick(bootstrap, max_poll_interval_ms=2000)
+    settings = quick(bootstrap, max_poll_interval_ms=1500)
     await publish(bootstrap, topic, VALUES)
     async with member(settings, unique_name("g"), topic) as listener:
         await until(lambda: listener.partitions, "the assignment")
-        end = time.monotonic() + 5
+        end = time.monotonic() + 4
         while time.monotonic() < end:
             assert await listener.consumer.poll((), timeout_ms=300, max_records=10) == ()
         assert listener.epochs == [1]
@@ -257,7 +257,7 @@ async def test_header_names_that_are_no_utf8_and_null_values_are_read(bootstrap,
 
 
 async def _send_with_python_builder(producer, topic, headers):
-    from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy  # noqa: PLC0415, PLC2701
+    from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy  # noqa: PLC0415
 
     batch = producer.create_batch()
     batch._builder = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, 0, 100_000)
@@ -374,9 +374,6 @@ async def test_a_record_larger_than_a_fetch_comes_alone(bootstrap, settings, uni
 
 async def test_expired_records_are_stepped_over(bootstrap, settings, topic, unique_name):
     """A committed offset that is no more on the topic becomes the topic's beginning."""
-    from aiokafka.admin import RecordsToDelete  # noqa: PLC0415
-    from aiokafka.structs import TopicPartition  # noqa: PLC0415
-
     group = unique_name("g")
     await publish(bootstrap, topic, VALUES)
     async with member(settings, group, topic, listener=Listener(commit=False)) as listener:
@@ -417,3 +414,94 @@ async def test_stop_tells_the_listener_and_leaves_the_group(bootstrap, settings,
     async with admin_client(bootstrap) as admin:
         response = (await admin.describe_consumer_groups([group]))[0]
     assert response.groups[0][2] == "Empty"
+
+
+async def test_a_partition_that_bounces_goes_on(bootstrap, settings, unique_name):
+    """Partitions that go to another member and come back are read on from what was committed, none stays still."""
+    group = unique_name("g")
+    topic = await make_topic(bootstrap, unique_name("events"), 2)
+    await publish(bootstrap, topic, VALUES, 0)
+    async with member(settings, group, topic) as first:
+        await first.read_until(lambda: len(first.received) == len(VALUES), "all of the first partition")
+        for _ in range(2):
+            before = len(first.epochs)
+            joining = asyncio.create_task(first.read_until(lambda: len(first.epochs) > before, "its share"))  # noqa: B023
+            async with member(settings, group, topic) as second:
+                await second.read_until(lambda: second.partitions, "its share")
+                await joining
+            await first.read_until(lambda: len(first.partitions) == 2, "everything again")
+        await publish(bootstrap, topic, VALUES, 1)
+        await publish(bootstrap, topic, VALUES, 0)
+        await first.read_until(lambda: len(first.received) == 3 * len(VALUES), "the rest")
+        assert first.consumer.failure is None
+    got = [(record.partition, record.offset) for record in first.received]
+    assert sorted(got) == [(0, n) for n in range(40)] + [(1, n) for n in range(20)]
+
+
+async def test_a_topic_made_anew_is_read_from_its_beginning(bootstrap, settings, topic, unique_name, monkeypatch):
+    """When offsets go back, the member takes the partition over anew instead of going on with old positions."""
+    monkeypatch.setattr("dispatcher.kafka.client.METADATA_MAX_AGE_MS", 500)
+    group = unique_name("g")
+    await publish(bootstrap, topic, VALUES)
+    async with member(settings, group, topic) as listener:
+        await listener.read_until(lambda: len(listener.received) == len(VALUES), "the old ones")
+        assert await listener.commit_done()
+        async with admin_client(bootstrap) as admin:
+            await admin.delete_topics([topic])
+        await make_topic(bootstrap, topic)
+        await publish(bootstrap, topic, [b"new"])
+        await listener.read_until(lambda: listener.received[-1].value == b"new", "the new one")
+        assert listener.assignments[-1] == {(topic, 0): CommitPoint(0)}
+        assert len(listener.received) == len(VALUES) + 1
+
+
+async def test_offsets_that_go_back_make_the_member_begin_anew(settings, bootstrap, topic, unique_name):
+    """Where aiokafka goes on at lower offsets by itself, nothing is handed out before a new assignment."""
+    group = unique_name("g")
+    await publish(bootstrap, topic, VALUES)
+    async with member(settings, group, topic) as listener:
+        await listener.read_until(lambda: len(listener.received) == len(VALUES), "all")
+        assert await listener.commit_done()
+        listener.consumer._consumer.seek(TopicPartition(topic, 0), 3)
+        await listener.read_until(lambda: len(listener.epochs) == 2, "the second assignment")
+        assert len(listener.received) == len(VALUES)
+        assert listener.assignments[-1] == {(topic, 0): CommitPoint(len(VALUES))}
+
+
+async def test_a_poll_during_a_rebalance_ends_and_brings_nothing(settings, bootstrap, topic, unique_name):
+    """While the listener hands over, polls keep their time limit and return no record of the old assignment."""
+    await publish(bootstrap, topic, VALUES)
+    listener = Listener()
+    seen = []
+
+    async def poll(_epoch):
+        task = asyncio.create_task(listener.consumer.poll([(topic, 0)], timeout_ms=300, max_records=100))
+        done, _ = await asyncio.wait({task}, timeout=10)
+        seen.extend(task.result() if done else ["a poll that doesn't end"])
+        seen.append("polled")
+        task.cancel()
+
+    listener.on_revoked = poll
+    async with member(settings, unique_name("g"), topic, listener=listener):
+        await until(lambda: listener.partitions, "the assignment")
+        listener.consumer._consumer._coordinator.request_rejoin()
+        await until(lambda: len(listener.epochs) == 2, "the second assignment")
+        assert seen == ["polled"]
+        await listener.read_until(lambda: len(listener.received) == len(VALUES), "all")
+
+
+async def test_a_long_drain_at_the_end_keeps_the_member(bootstrap, topic, unique_name):
+    """A listener that takes longer to finish than max_poll_interval is still a member, and its commit stands."""
+    settings = quick(bootstrap, max_poll_interval_ms=1500)
+    group = unique_name("g")
+    await publish(bootstrap, topic, VALUES)
+    first = Listener()
+
+    async def slow(_epoch):
+        await asyncio.sleep(3.5)
+
+    first.on_revoked = slow
+    async with member(settings, group, topic, listener=first):
+        await first.read_until(lambda: len(first.received) == len(VALUES), "all")
+    assert first.commit_answers == [True]
+    assert await committed(bootstrap, group) == {(topic, 0): (len(VALUES), "")}

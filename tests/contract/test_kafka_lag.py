@@ -1,6 +1,8 @@
 """Lag and single reads on a real broker."""
 
 import pytest
+from aiokafka.admin import RecordsToDelete
+from aiokafka.structs import TopicPartition
 
 from dispatcher.core.errors import UnavailableError
 from dispatcher.kafka.lag import LagReader
@@ -79,9 +81,6 @@ async def test_a_record_is_read_by_its_coordinates(bootstrap, reader, unique_nam
 
 async def test_records_that_are_not_there_are_none(bootstrap, reader, unique_name):
     """Expired, future and aborted records, unknown partitions and unknown topics read as none, and make no topic."""
-    from aiokafka.admin import RecordsToDelete  # noqa: PLC0415
-    from aiokafka.structs import TopicPartition  # noqa: PLC0415
-
     topic = await make_topic(bootstrap, unique_name("events"))
     missing = unique_name("missing")
     await publish(bootstrap, topic, VALUES)

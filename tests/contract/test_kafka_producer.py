@@ -9,7 +9,7 @@ from dispatcher.core.errors import MisconfiguredError, UnavailableError
 from dispatcher.kafka.producer import KafkaProducer
 from dispatcher.ports import OutgoingRecord, RejectedRecordError
 from dispatcher.settings import KafkaSettings
-from tests.kafka_support import admin_client, make_topic, quick
+from tests.kafka_support import admin_client, foreign_producer, make_topic, quick
 
 
 @pytest.fixture
@@ -50,8 +50,6 @@ async def test_records_arrive_as_they_were_given(bootstrap, producer, unique_nam
 async def test_keys_go_where_other_clients_put_them(bootstrap, producer, unique_name):
     """The partition of a key is that of the default partitioner; records without one are spread."""
     topic = await make_topic(bootstrap, unique_name("out"), 5)
-    from tests.kafka_support import foreign_producer  # noqa: PLC0415
-
     keys = [b"wh_%d" % number for number in range(30)]
     async with foreign_producer(bootstrap) as foreign:
         for key in keys:

@@ -131,6 +131,24 @@ async def test_changes_during_the_load_are_not_lost(feed, index, store):
         await until(lambda: all(index.get(f"wh_{n:04}").method == "PUT" for n in range(25, 50)), "changes came")
 
 
+async def test_changes_between_load_and_stream_are_not_lost(feed, index, store):
+    """What changes after the load and before the stream is open is in the index all the same."""
+    for number in (1, 2):
+        await store.insert(webhook(number))
+    load = feed._load
+
+    async def load_and_change():
+        await load()
+        await store.insert(webhook(3))
+        await store.delete("ws_1", "wh_0001")
+        await store.replace(revised(webhook(2), 2, method="PUT"), expected_revision=1)
+
+    feed._load = load_and_change
+    async with running(feed):
+        await until(lambda: matched(index) == ["wh_0002", "wh_0003"], "what came and went is seen")
+        await until(lambda: index.get("wh_0002").method == "PUT", "what changed is seen")
+
+
 async def test_an_idle_stream_counts_as_fresh(feed, store):
     """With no change at all, the staleness keeps falling back towards zero."""
     async with running(feed):

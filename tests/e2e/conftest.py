@@ -7,7 +7,7 @@ import pytest
 from tests.deployment import Deployment, deploy, make_settings
 from tests.services import Services
 
-TIERS = ("300ms", "400ms", "500ms", "600ms", "700ms")
+TIERS = ("300ms", "400ms", "500ms", "600ms", "1s")
 
 
 @pytest.fixture(scope="package")

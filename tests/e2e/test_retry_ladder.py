@@ -1,15 +1,14 @@
 """An endpoint that fails: every rung of the ladder, then the dead letter."""
 
 from dispatcher.core.delivery_log import DeliveryStatus
-from tests.deployment import Deployment, event, until
+from tests.deployment import Deployment, event
 
 
 async def test_failing_endpoint_is_tried_six_times_and_then_dead_lettered(shared: Deployment, workspace: str) -> None:
     """Attempts 1 to 6 come with the same id, none before it is due; then one dead letter, and log and API say failed."""
     path = f"/{workspace}"
     shared.receiver.answer(path, 500)
-    webhook = await shared.webhook(path, workspace)
-    await until(lambda: shared.running.index.get(webhook.subscription.id), "the worker knows the webhook")
+    webhook = await shared.webhook_known_to(shared.running, path, workspace)
     wanted = shared.delivery_id("evt_ladder", webhook)
     ((partition, offset),) = await shared.publish(event("ladder", workspace=workspace), key=b"k")
 
@@ -24,7 +23,7 @@ async def test_failing_endpoint_is_tried_six_times_and_then_dead_lettered(shared
         # The worker's clock reads whole milliseconds.
         assert after.at - before.answered[1] >= tier.delay_ms / 1000 - 0.002
 
-    (letter,) = [each for each in await shared.carried(shared.names.dead_letter) if each.delivery_id == wanted]
+    letter = await shared.until_dead_letter(wanted)
     assert (letter.reason, letter.attempt, letter.http_status) == ("attempts_exhausted", 6, 500)
     origin = letter.origin
     assert (origin.topic, origin.partition, origin.offset, origin.key) == (shared.source, partition, offset, b"k")

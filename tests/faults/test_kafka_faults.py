@@ -118,7 +118,7 @@ async def test_a_member_outlives_its_broker(stack, bootstrap, unique_name, monke
 
 
 async def test_corrupt_batches_cost_only_themselves(stack, bootstrap, unique_name):
-    """A flipped bit, an unknown codec and bytes that can't be decompressed become unreadable records; neighbours come."""
+    """A flipped bit, an unknown codec and broken compression become unreadable records; their neighbours come."""
     settings = quick(bootstrap)
     group, topic = unique_name("g"), await make_topic(bootstrap, unique_name("events"), 2)
     log = stack.folder / "kafka" / f"{topic}-0" / "00000000000000000000.log"

@@ -17,6 +17,7 @@ class Worker:
         self.took = Histogram("took_seconds", "Duration.", buckets=(1, 5), registry=self.registry)
 
     def page(self, number=1, incarnation=1):
+        """Return its page as it is now."""
         return WorkerPage(number, incarnation, generate_latest(self.registry).decode())
 
 

@@ -48,11 +48,11 @@ def test_an_exception_stands_in_its_line():
     stream = io.StringIO()
     configure(LogSettings(), stream=stream)
     try:
-        raise OSError("no space")
-    except OSError:
+        int("many")
+    except ValueError:
         structlog.get_logger("t").exception("failed", value=object)
     (line,) = lines(stream)
-    assert "OSError: no space" in line["exception"]
+    assert "ValueError: invalid literal" in line["exception"]
 
 
 def test_lines_below_the_level_are_left_out():

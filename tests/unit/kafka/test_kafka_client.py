@@ -1,5 +1,6 @@
 """Client settings, and what errors mean."""
 
+import asyncio
 import ssl
 
 import pytest
@@ -111,7 +112,6 @@ def test_missing_certificate_files_are_named(tmp_path):
 
 async def test_a_closing_step_that_hangs_or_fails_ends():
     """Closing never takes longer than it may, and never raises."""
-    import asyncio  # noqa: PLC0415
 
     async def fail():
         raise ZeroDivisionError

@@ -1,0 +1,149 @@
+"""Webhooks that are made, changed and ended while a worker runs, and deliveries that wait meanwhile."""
+
+import asyncio
+import statistics
+import time
+from typing import Any
+
+import pytest
+import standardwebhooks
+
+from dispatcher.core.delivery_log import DeliveryStatus
+from dispatcher.core.model import Webhook
+from tests.deployment import Deployment, event, event_ids, until
+from tests.receiver import Answer
+
+WAITS = Answer(503, headers={"Retry-After": "1"})
+"""Sends the delivery to the tier of one second: time to change the webhook."""
+
+
+async def test_webhook_is_served_from_its_creation_to_its_end(
+    shared: Deployment, workspace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A new webhook gets the event of a second later; new URL, deactivation, return and deletion count for the next."""
+    old, new = f"/{workspace}/old", f"/{workspace}/new"
+    index = shared.running.index
+    delays = []
+
+    async def known(condition: Any) -> None:
+        began = time.monotonic()
+        while not condition():
+            assert time.monotonic() < began + 10
+            await asyncio.sleep(0.001)
+        delays.append(time.monotonic() - began)
+
+    async with shared.api(workspace) as call:
+        created = await call("POST", "/webhooks", json={"url": shared.receiver.url(old), "events": ["user.*"]})
+        webhook_id, call_path = created["id"], f"/webhooks/{created['id']}"
+        await known(lambda: index.get(webhook_id))
+        await asyncio.sleep(1 - delays[-1])
+        await shared.publish(event("created", workspace=workspace))
+        await until(lambda: shared.receiver.at(old), "the new webhook gets an event")
+
+        await call("PATCH", call_path, json={"url": shared.receiver.url(new)})
+        await known(lambda: index.get(webhook_id).url.target == new)
+        await shared.publish(event("moved", workspace=workspace))
+        await until(lambda: shared.receiver.at(new), "the new URL gets an event")
+
+        await call("PATCH", call_path, json={"status": "inactive"})
+        await known(lambda: index.get(webhook_id).status == "inactive")
+        await shared.publish(event("unheard", workspace=workspace))
+        await shared.until_done("source")
+
+        await call("PATCH", call_path, json={"status": "active", "events": ["user.deleted"]})
+        await known(lambda: index.get(webhook_id).status == "active")
+        await shared.publish(event("unwanted", workspace=workspace))
+        await shared.publish(event("last", "user.deleted", workspace))
+        await until(lambda: len(shared.receiver.at(new)) == 2, "the returned webhook gets what it now wants")
+
+        await call("DELETE", call_path)
+        await known(lambda: index.get(webhook_id) is None)
+        await shared.publish(event("late", "user.deleted", workspace))
+        await shared.until_done("source")
+    assert event_ids(shared.receiver.at(old)) == ["evt_created"]
+    assert event_ids(shared.receiver.at(new)) == ["evt_moved", "evt_last"]
+    with capsys.disabled():
+        print(f"\nchange stream: {statistics.mean(delays) * 1000:.1f} ms in the mean, {max(delays) * 1000:.1f} at most")
+
+
+async def test_endpoint_that_is_gone_is_disabled(shared: Deployment, workspace: str) -> None:
+    """410 ends the delivery as gone and disables the webhook, which then gets nothing more."""
+    path = f"/{workspace}"
+    shared.receiver.answer(path, 410)
+    webhook = await shared.webhook_known_to(shared.running, path, workspace)
+    await shared.publish(event("gone", workspace=workspace))
+    wanted = shared.delivery_id("evt_gone", webhook)
+    logged = await shared.until_logged(wanted, webhook, DeliveryStatus.FAILED)
+    letter = await shared.until_dead_letter(wanted)
+    assert (logged.reason, logged.response_code, logged.attempts_made) == ("gone", 410, 1)
+    assert (letter.reason, letter.attempt, letter.http_status) == ("gone", 1, 410)
+    stored = await shared.webhooks.get(workspace, webhook.subscription.id)
+    assert (stored.subscription.status, stored.disabled_reason) == ("disabled", "gone")
+    index = shared.running.index
+    await until(lambda: index.get(webhook.subscription.id).status == "disabled", "the worker knows")
+    await shared.publish(event("after", workspace=workspace))
+    await shared.until_done()
+    assert event_ids(shared.receiver.at(path)) == ["evt_gone"]
+
+
+async def failed_once(shared: Deployment, workspace: str, **fields: Any) -> tuple[Webhook, str]:
+    """Make a webhook whose first delivery now waits for its second attempt."""
+    path = f"/{workspace}"
+    shared.receiver.answer(path, lambda request: WAITS if request.attempt == 1 else 200)
+    webhook = await shared.webhook_known_to(shared.running, path, workspace, **fields)
+    await shared.publish(event("waits", workspace=workspace))
+    await until(lambda: shared.receiver.at(path), "the first attempt")
+    return webhook, shared.delivery_id("evt_waits", webhook)
+
+
+@pytest.mark.parametrize("end", ["deleted", "inactive", "disabled"])
+async def test_delivery_of_an_ended_webhook_is_skipped(shared: Deployment, workspace: str, end: str) -> None:
+    """What waits when its webhook is deleted, deactivated or disabled is logged as skipped and not sent."""
+    webhook, wanted = await failed_once(shared, workspace)
+    if end == "deleted":
+        await shared.webhooks.delete(workspace, webhook.subscription.id)
+    elif end == "inactive":
+        await shared.webhooks.update(workspace, webhook.subscription.id, {"status": "inactive"})
+    else:
+        await shared.store.disable(webhook.subscription, "gone", int(time.time() * 1000))
+    logged = await shared.until_logged(wanted, webhook, DeliveryStatus.SKIPPED)
+    assert (logged.reason, logged.attempts_made) == (end, 1)
+    await shared.until_done()
+    assert [request.attempt for request in shared.receiver.at(f"/{workspace}")] == [1]
+    assert await shared.letters(wanted) == []
+
+
+async def test_delivery_that_waited_goes_out_with_todays_values(shared: Deployment, workspace: str) -> None:
+    """URL, secret, method and format changed since: the second attempt has today's, though events match no more."""
+    webhook, wanted = await failed_once(shared, workspace, secret="whsec_" + "QQ==" * 8)
+    later, secret = f"/{workspace}/later", "whsec_dG9kYXkncyBzZWNyZXQgb2Ygb25lIHdlYmhvb2s="
+    await shared.webhooks.update(
+        workspace,
+        webhook.subscription.id,
+        {
+            "url": shared.receiver.url(later),
+            "method": "PATCH",
+            "payload_format": "cloudevents",
+            "events": ["post.deleted"],
+            "headers": {"X-New": "yes"},
+        },
+    )
+    await shared.change_secret(webhook, secret)
+    logged = await shared.until_logged(wanted, webhook, DeliveryStatus.DELIVERED)
+    (received,) = shared.receiver.at(later)
+    assert (received.method, received.attempt, received.headers["x-new"]) == ("PATCH", 2, "yes")
+    assert received.headers["content-type"] == "application/cloudevents+json"
+    assert standardwebhooks.Webhook(secret).verify(received.body, dict(received.headers))["id"] == "evt_waits"
+    assert len(shared.receiver.at(f"/{workspace}")) == 1
+    assert logged.attempts_made == 2
+
+
+async def test_fewer_attempts_allowed_since_end_the_delivery(shared: Deployment, workspace: str) -> None:
+    """A delivery that made as many attempts as are now allowed is failed when due, and not sent again."""
+    webhook, wanted = await failed_once(shared, workspace)
+    await shared.webhooks.update(workspace, webhook.subscription.id, {"max_attempts": 1})
+    logged = await shared.until_logged(wanted, webhook, DeliveryStatus.FAILED)
+    assert logged.reason == "attempts_exhausted"
+    letter = await shared.until_dead_letter(wanted)
+    assert (letter.reason, letter.attempt) == ("attempts_exhausted", 1)
+    assert len(shared.receiver.at(f"/{workspace}")) == 1

@@ -1,0 +1,139 @@
+"""What was published, compared with what arrived and with what Kafka and the log say was done."""
+
+import asyncio
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dispatcher.core.delivery_log import DeliveryStatus
+from dispatcher.core.model import Webhook
+from tests.deployment import WORKSPACE, Deployment, event, until
+from tests.receiver import Received
+
+
+@dataclass
+class Duplicates:
+    """Requests beyond the first for the same attempt of the same delivery, and those after an accepted one."""
+
+    same_attempt: int
+    after_accepted: int
+    requests: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.requests} requests, {self.same_attempt} repeated attempts, "
+            f"{self.after_accepted} sent again after a 2xx was written"
+        )
+
+
+class Ledger:
+    """Events published to some webhooks, and what became of each.
+
+    Args:
+        deployment: Where.
+        webhooks: By the receiver's path; each wants every event.
+    """
+
+    def __init__(self, deployment: Deployment, webhooks: dict[str, Webhook]) -> None:
+        self.deployment = deployment
+        self.webhooks = webhooks
+        self.published: dict[tuple[int, int], str] = {}
+        self.steady = False
+        self._seen = 0
+        self._got: dict[str, set[str]] = defaultdict(set)
+
+    @property
+    def expected(self) -> int:
+        """How many pairs of event and webhook must arrive."""
+        return len(self.published) * len(self.webhooks)
+
+    async def publish(self, count: int, batch: int = 500) -> None:
+        """Publish so many more events."""
+        for start in range(0, count, batch):
+            numbers = range(len(self.published), len(self.published) + min(batch, count - start))
+            places = await self.deployment.publish(*(event(number) for number in numbers))
+            self.published.update((place, f"evt_{number}") for place, number in zip(places, numbers, strict=True))
+
+    async def publish_steadily(self, per_second: int) -> None:
+        """Publish ten times a second until `steady` is False."""
+        self.steady = True
+        while self.steady:
+            await self.publish(per_second // 10)
+            await asyncio.sleep(0.1)
+
+    def got(self) -> int:
+        """Count the pairs that arrived, at whatever attempt."""
+        received = self.deployment.receiver.received
+        for request in received[self._seen :]:
+            self._got[request.path].add(json.loads(request.body)["id"])
+        self._seen = len(received)
+        return sum(map(len, self._got.values()))
+
+    async def until_got(self, pairs: int, seconds: float = 60.0) -> None:
+        """Wait until so many pairs arrived."""
+        await until(lambda: self.got() >= pairs, f"{pairs} of {self.expected} pairs arrive", seconds)
+
+    def missing(self) -> list[tuple[str, str]]:
+        """List pairs of event and path that never arrived."""
+        self.got()
+        return [(each, path) for path in self.webhooks for each in self.published.values() if each not in self._got[path]]
+
+    async def check_committed(self) -> None:
+        """Prove that no committed offset is past a record of which a part hasn't even arrived."""
+        deployment = self.deployment
+        committed = await deployment.committed()
+        self.got()
+        passed = 0
+        for (partition, offset), event_id in self.published.items():
+            if offset < committed.get((deployment.source, partition), 0):
+                passed += 1
+                lost = [path for path in self.webhooks if event_id not in self._got[path]]
+                assert not lost, f"{event_id} at {partition}:{offset} is committed and never reached {lost}"
+        print(f"committed: {passed} of {len(self.published)} events")
+        by_delivery = {(each.delivery_id, each.attempt) for each in deployment.receiver.received}
+        for tier in deployment.names.tiers:
+            committed = await deployment.committed(f"retry.{tier.name}")
+            topic = deployment.names.retry(tier)
+            for record in await deployment.records(topic):
+                if record.offset < committed.get((topic, record.partition), 0):
+                    headers = dict(record.headers)
+                    step = headers["dispatcher-delivery-id"].decode(), int(headers["dispatcher-attempt"]) + 1
+                    assert step in by_delivery, f"{step} at {topic} {record.partition}:{record.offset} never arrived"
+
+    def duplicates(self) -> Duplicates:
+        """Count what arrived more than once."""
+        received = self.deployment.receiver.received
+        steps = Counter((request.delivery_id, request.attempt) for request in received)
+        return Duplicates(len(received) - len(steps), len(self.sent_after_accepted()), len(received))
+
+    def sent_after_accepted(self) -> Sequence[Received]:
+        """List requests of deliveries that had been answered with 2xx before."""
+        accepted: dict[str, float] = {}
+        late = []
+        for request in self.deployment.receiver.received:
+            known = accepted.get(request.delivery_id)
+            if known is not None and request.at > known:
+                late.append(request)
+            if request.accepted and request.answered is not None:
+                accepted.setdefault(request.delivery_id, request.answered[1])
+        return late
+
+    async def logged_steps(self) -> set[tuple[str, int]]:
+        """Read from the log which attempts of which deliveries it holds."""
+        rows = self.deployment.connection.deliveries.find({"w": WORKSPACE}, {"a.n": 1})
+        return {(row["_id"], step["n"]) async for row in rows for step in row["a"]}
+
+    def repeated_since(self, at: float, steps: set[tuple[str, int]]) -> list[Received]:
+        """List requests after a time that repeat one of these steps."""
+        received = self.deployment.receiver.received
+        return [each for each in received if each.at > at and (each.delivery_id, each.attempt) in steps]
+
+    async def check_log(self) -> None:
+        """Prove that the log holds every delivery, and as what it ended."""
+        found = {}
+        query = {"w": WORKSPACE}
+        async for row in self.deployment.connection.deliveries.find(query, {"st": 1, "a.n": 1}):
+            found[row["_id"]] = row["st"]
+        assert len(found) == self.expected
+        assert set(found.values()) == {DeliveryStatus.DELIVERED}
