@@ -3,7 +3,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help install run test test-all check format lock bench soak demo clean
 

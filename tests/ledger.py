@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dispatcher.core.delivery_log import DeliveryStatus
 from dispatcher.core.model import Webhook
+from dispatcher.core.records import decode_headers
 from tests.deployment import WORKSPACE, Deployment, event, until
 from tests.receiver import Received
 
@@ -80,26 +81,36 @@ class Ledger:
         return [(each, path) for path in self.webhooks for each in self.published.values() if each not in self._got[path]]
 
     async def check_committed(self) -> None:
-        """Prove that no committed offset is past a record of which a part hasn't even arrived."""
-        deployment = self.deployment
-        committed = await deployment.committed()
-        self.got()
-        passed = 0
-        for (partition, offset), event_id in self.published.items():
-            if offset < committed.get((deployment.source, partition), 0):
-                passed += 1
-                lost = [path for path in self.webhooks if event_id not in self._got[path]]
-                assert not lost, f"{event_id} at {partition}:{offset} is committed and never reached {lost}"
-        print(f"committed: {passed} of {len(self.published)} events")
-        by_delivery = {(each.delivery_id, each.attempt) for each in deployment.receiver.received}
-        for tier in deployment.names.tiers:
-            committed = await deployment.committed(f"retry.{tier.name}")
-            topic = deployment.names.retry(tier)
-            for record in await deployment.records(topic):
-                if record.offset < committed.get((topic, record.partition), 0):
-                    headers = dict(record.headers)
-                    step = headers["dispatcher-delivery-id"].decode(), int(headers["dispatcher-attempt"]) + 1
-                    assert step in by_delivery, f"{step} at {topic} {record.partition}:{record.offset} never arrived"
+        """Prove that no group has committed a record of which a part neither arrived nor waits in another topic."""
+        arrived = {(each.delivery_id, each.attempt) for each in self.deployment.receiver.received}
+        done, waiting = await self._own_steps()
+        for step in await self._source_steps() | done:
+            assert step in arrived or step in waiting, f"{step} is committed, never arrived and waits nowhere"
+
+    async def _source_steps(self) -> set[tuple[str, int]]:
+        """Give the first attempts that committed events stand for."""
+        committed = await self.deployment.committed()
+        topic = self.deployment.source
+        passed = [
+            event_id
+            for (partition, offset), event_id in self.published.items()
+            if offset < committed.get((topic, partition), 0)
+        ]
+        return {(self.deployment.delivery_id(each, webhook), 1) for each in passed for webhook in self.webhooks.values()}
+
+    async def _own_steps(self) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
+        """Give the attempts that records of own topics ask for: of committed records, and of those that wait."""
+        done: set[tuple[str, int]] = set()
+        waiting: set[tuple[str, int]] = set()
+        for role in (*(f"retry.{tier.name}" for tier in self.deployment.names.tiers), "overflow"):
+            topic = f"{self.deployment.names.prefix}.{role}"
+            # What is written in between must count as waiting.
+            committed = await self.deployment.committed(role)
+            for record in await self.deployment.records(topic):
+                carried = decode_headers(record.headers)
+                passed = record.offset < committed.get((topic, record.partition), 0)
+                (done if passed else waiting).add((carried.delivery_id, carried.attempt + 1))
+        return done, waiting
 
     def duplicates(self) -> Duplicates:
         """Count what arrived more than once."""

@@ -130,11 +130,14 @@ class Worker:
         following = asyncio.create_task(self._feed.run(), name="subscription feed")
         tasks = [following]
         try:
-            await self._until_loaded(following)
-            # What was loaded lives as long as the process: the collector need not look at it again and again.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(50_000, 20, 50)
+            # What is loaded lives as long as the process: the collector need not look at it again and again.
+            gc.disable()
+            try:
+                await self._until_loaded(following)
+            finally:
+                gc.freeze()
+                gc.enable()
+                gc.set_threshold(50_000, 20, 50)
             tasks.append(asyncio.create_task(self._run_pipeline(), name="pipeline"))
             tasks.append(asyncio.create_task(self._watch(), name="watch"))
             tasks.append(asyncio.create_task(self._measure_lag(), name="lag"))

@@ -1,0 +1,147 @@
+"""The metrics page: what a Prometheus server reads there."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from dispatcher.core.model import DeadLetterReason
+from dispatcher.metrics import DURATION_BUCKETS, LATENESS_BUCKETS, Histogram, Metrics
+
+TIERS = ("1m", "5m")
+BOUNDED_LABELS = {
+    "result": {"matched", "unmatched", "undecodable", "success", "failure"},
+    "outcome": {"delivered", "retrying", "failed", "skipped"},
+    "tier": set(TIERS),
+    "reason": {reason.value for reason in DeadLetterReason},
+    "role": {"source", "overflow"},
+    "topic": {"events"},
+    "partition": {"0", "1"},
+    "le": {*map(str, DURATION_BUCKETS), *map(str, LATENESS_BUCKETS), "+Inf"},
+}
+
+
+def families(metrics: Metrics) -> dict:
+    return {family.name: family for family in text_string_to_metric_families(metrics.page().decode())}
+
+
+def sample(metrics: Metrics, sample_name: str, **labels: str) -> float | None:
+    found = [
+        one.value
+        for family in families(metrics).values()
+        for one in family.samples
+        if one.name == sample_name and one.labels == labels
+    ]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def used() -> Metrics:
+    """Make metrics on which everything was counted at least once."""
+    metrics = Metrics(TIERS)
+    metrics.events.counts["matched"] += 3
+    metrics.deliveries.counts["delivered"] += 2
+    metrics.retries.counts["5m"] += 1
+    metrics.dead_letters.counts["gone"] += 1
+    metrics.attempt_seconds["success"].observe(0.02)
+    metrics.end_to_end_seconds.observe(0.3)
+    metrics.retry_lateness_seconds["1m"].observe(0.002)
+    for counter in (metrics.spilled, metrics.parked, metrics.handed_over, metrics.closed):
+        counter.inc()
+    metrics.rebalances.labels("source").inc()
+    metrics.commit_failures.labels("overflow").inc()
+    metrics.set_lag({("events", 0): 12, ("events", 1): 0})
+    metrics.gauge("in_flight", "Deliveries in flight", lambda: 7)
+    return metrics
+
+
+def test_the_page_says_what_was_counted():
+    """Every kind of instrument stands on the page under its name, with what was counted."""
+    metrics = used()
+    assert sample(metrics, "dispatcher_events_total", result="matched") == 3
+    assert sample(metrics, "dispatcher_deliveries_total", outcome="delivered") == 2
+    assert sample(metrics, "dispatcher_retries_scheduled_total", tier="5m") == 1
+    assert sample(metrics, "dispatcher_dead_letters_total", reason="gone") == 1
+    assert sample(metrics, "dispatcher_attempt_duration_seconds_count", result="success") == 1
+    assert sample(metrics, "dispatcher_attempt_duration_seconds_sum", result="success") == 0.02
+    assert sample(metrics, "dispatcher_end_to_end_latency_seconds_bucket", le="0.25") == 0
+    assert sample(metrics, "dispatcher_end_to_end_latency_seconds_bucket", le="0.5") == 1
+    assert sample(metrics, "dispatcher_retry_lateness_seconds_count", tier="1m") == 1
+    assert sample(metrics, "dispatcher_overflow_spilled_total") == 1
+    assert sample(metrics, "dispatcher_rebalances_total", role="source") == 1
+    assert sample(metrics, "dispatcher_consumer_lag_records", topic="events", partition="0") == 12
+    assert sample(metrics, "dispatcher_in_flight") == 7
+
+
+def test_every_instrument_is_named_and_explained():
+    """Every metric has the prefix, a help text and a type, and counters are told from gauges."""
+    for name, family in families(used()).items():
+        assert name.startswith("dispatcher_")
+        assert family.documentation
+        assert family.type in {"counter", "gauge", "histogram"}
+
+
+def test_no_label_is_without_bound():
+    """Every label's values are those that the settings and the code allow; none is an id, a URL or an event type."""
+    for family in families(used()).values():
+        for one in family.samples:
+            for label, value in one.labels.items():
+                assert value in BOUNDED_LABELS[label]
+
+
+@pytest.mark.parametrize("tally", ["events", "deliveries", "retries", "dead_letters"])
+def test_a_value_nobody_announced_cannot_be_counted(tally):
+    """Counting under an unknown label value raises instead of growing the page."""
+    with pytest.raises(KeyError):
+        getattr(used(), tally).counts["surprise"] += 1
+
+
+def test_nothing_counted_is_zero_and_not_absent():
+    """Before anything happens each label value stands there with 0, so that a rate has a start."""
+    fresh = Metrics(TIERS)
+    assert sample(fresh, "dispatcher_events_total", result="undecodable") == 0
+    assert sample(fresh, "dispatcher_retries_scheduled_total", tier="1m") == 0
+    assert all(sample(fresh, "dispatcher_dead_letters_total", reason=reason.value) == 0 for reason in DeadLetterReason)
+    assert sample(fresh, "dispatcher_attempt_duration_seconds_count", result="failure") == 0
+
+
+@given(st.lists(st.floats(-10, 100) | st.sampled_from(DURATION_BUCKETS), max_size=30))
+def test_a_histogram_is_cumulative(observed):
+    """Each bucket counts what is at most its bound, +Inf everything, and the sum never falls."""
+    histogram = Histogram(DURATION_BUCKETS)
+    before = 0.0
+    for seconds in observed:
+        histogram.observe(seconds)
+        assert histogram.total >= before
+        before = histogram.total
+    rows = histogram.cumulative()
+    assert rows == [
+        *((str(bound), sum(seconds <= bound for seconds in observed)) for bound in DURATION_BUCKETS),
+        ("+Inf", len(observed)),
+    ]
+    assert histogram.total == pytest.approx(sum(max(seconds, 0) for seconds in observed))
+
+
+def test_lag_forgets_partitions_that_left():
+    """A partition that is no longer assigned leaves the page instead of standing there with its last lag."""
+    metrics = used()
+    metrics.set_lag({("events", 1): 5})
+    assert sample(metrics, "dispatcher_consumer_lag_records", topic="events", partition="0") is None
+    assert sample(metrics, "dispatcher_consumer_lag_records", topic="events", partition="1") == 5
+
+
+def test_a_gauge_is_read_at_each_scrape():
+    """A gauge shows the value of now, and registering its name again replaces it."""
+    metrics = Metrics()
+    values = iter([1.0, 2.0])
+    metrics.gauge("in_flight", "Deliveries in flight", lambda: next(values))
+    assert [sample(metrics, "dispatcher_in_flight") for _ in range(2)] == [1.0, 2.0]
+    metrics.gauge("in_flight", "Deliveries in flight", lambda: 9)
+    assert sample(metrics, "dispatcher_in_flight") == 9
+
+
+def test_two_workers_count_apart():
+    """Each worker's metrics have a registry of their own."""
+    one, other = used(), Metrics(TIERS)
+    assert sample(one, "dispatcher_parked_total") == 1
+    assert sample(other, "dispatcher_parked_total") == 0
