@@ -3,7 +3,8 @@
 import asyncio
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from dispatcher.core.delivery_log import DeliveryStatus
@@ -40,7 +41,6 @@ class Ledger:
         self.deployment = deployment
         self.webhooks = webhooks
         self.published: dict[tuple[int, int], str] = {}
-        self.steady = False
         self._seen = 0
         self._got: dict[str, set[str]] = defaultdict(set)
 
@@ -56,12 +56,23 @@ class Ledger:
             places = await self.deployment.publish(*(event(number) for number in numbers))
             self.published.update((place, f"evt_{number}") for place, number in zip(places, numbers, strict=True))
 
-    async def publish_steadily(self, per_second: int) -> None:
-        """Publish ten times a second until `steady` is False."""
-        self.steady = True
-        while self.steady:
-            await self.publish(per_second // 10)
-            await asyncio.sleep(0.1)
+    @asynccontextmanager
+    async def flow(self, per_second: int) -> AsyncIterator[None]:
+        """Publish ten times a second for the time of the `async with`."""
+        ended = asyncio.Event()
+
+        async def publish() -> None:
+            while not ended.is_set():
+                await self.publish(per_second // 10)
+                await asyncio.sleep(0.1)
+
+        task = asyncio.create_task(publish())
+        try:
+            yield
+            ended.set()
+            await task
+        finally:
+            task.cancel()
 
     def got(self) -> int:
         """Count the pairs that arrived, at whatever attempt."""

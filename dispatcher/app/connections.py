@@ -49,7 +49,7 @@ async def kafka_producer(settings: Settings) -> AsyncIterator[KafkaProducer]:
         MisconfiguredError: It refuses the credentials.
     """
     producer = KafkaProducer(
-        settings.kafka, max_record_bytes=settings.topics.max_event_bytes + RECORD_MARGIN_BYTES, compression="lz4"
+        settings.kafka, max_record_bytes=settings.topics.max_event_bytes + RECORD_MARGIN_BYTES, compression="zstd"
     )
     await producer.start()
     try:

@@ -72,9 +72,7 @@ async def _services(*, local: bool) -> AsyncIterator[tuple[Settings, LocalStack 
         return
     wanted = config.load(run_local=True, needs=(), terminal=sys.stderr.isatty())
     kafka, mongo = not wanted.kafka.bootstrap_servers, not wanted.mongo.uri
-    if not kafka and not mongo:
-        yield resolve_settings(run_local=True), None
-        return
+    # Where both are configured the folder still keeps the encryption key and the API key.
     stack = await start_local(wanted.local_dir, kafka=kafka, mongo=mongo, report=_say)
     try:
         yield resolve_settings(run_local=True, stack=stack), stack

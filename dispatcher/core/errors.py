@@ -128,7 +128,7 @@ class TopicsError(DispatcherError):
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join((*self.problems, "Mend it with: dispatcher topics ensure")))
+        super().__init__("\n".join((*self.problems, "Own topics are mended with: dispatcher topics ensure")))
 
 
 class LocalServiceError(DispatcherError):

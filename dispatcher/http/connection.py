@@ -284,9 +284,6 @@ class Connection(asyncio.Protocol):
             return
         # From here on the body's bytes are counted, those in the first chunk with the headers.
         self._received = length
-        if length > _MAX_BODY_BYTES:
-            self._finish(keep=False)
-            return
         self._deadline = min(self._deadline, self._headers_at + BODY_SECONDS)
         self._arm(self._deadline)
 

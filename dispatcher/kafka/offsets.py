@@ -165,7 +165,9 @@ async def commit_points(
     while True:
         try:
             await coordinator.ensure_coordinator_known()
-            if fenced():
+            if fenced() or coordinator.generation < 0:
+                # Thrown out: sent like this, the commit would count as one from outside, which brokers take
+                # while a group is empty.
                 return False
             await coordinator._do_commit_offsets(None, offsets)  # noqa: SLF001
         except _FENCED:

@@ -390,4 +390,6 @@ def _fail(waiting: deque[_Waiting], error: Exception) -> None:
 
 
 def _no_topic(name: str) -> MisconfiguredError:
-    return MisconfiguredError(f"Kafka has no topic {name}. Make it with: dispatcher topics ensure")
+    return MisconfiguredError(
+        f"Kafka has no topic {name}. Own topics are made with: dispatcher topics ensure; a source topic is its owner's to make"
+    )

@@ -146,7 +146,7 @@ def find_running(folder: Path) -> LocalStack | None:
     take a connection.
 
     Returns:
-        The stack, with the addresses of the servers that live; None where none does.
+        The stack, with the addresses of the servers that live, were it none; None where nobody runs one.
 
     Raises:
         LocalServiceError: the state file can't be read.
@@ -156,8 +156,6 @@ def find_running(folder: Path) -> LocalStack | None:
     if state is None or not _lives(state.get("owner")):
         return None
     kafka_port, mongo_port = (_live_port(state.get(name)) for name in ("kafka", "mongo"))
-    if kafka_port is None and mongo_port is None:
-        return None
     return LocalStack(
         folder=folder,
         kafka_bootstrap=_bootstrap(kafka_port) if kafka_port else None,

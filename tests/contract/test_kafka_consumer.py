@@ -505,3 +505,15 @@ async def test_a_long_drain_at_the_end_keeps_the_member(bootstrap, topic, unique
         await first.read_until(lambda: len(first.received) == len(VALUES), "all")
     assert first.commit_answers == [True]
     assert await committed(bootstrap, group) == {(topic, 0): (len(VALUES), "")}
+
+
+async def test_a_member_that_was_thrown_out_commits_nothing(settings, bootstrap, topic, unique_name):
+    """Once the group is empty, brokers take commits from outside it; a former member's is not one of those."""
+    group = unique_name("g")
+    await publish(bootstrap, topic, VALUES)
+    async with member(settings, group, topic) as listener:
+        await listener.read_until(lambda: len(listener.received) == len(VALUES), "all")
+        await listener.consumer._consumer._coordinator._maybe_leave_group()
+        await until(lambda: listener.revoked_epochs == [1], "the revocation")
+        assert listener.commit_answers == [False]
+        assert await committed(bootstrap, group) == {}

@@ -159,11 +159,12 @@ async def test_one_workspaces_look_ups_are_bounded(server):
     await resolver.close()
 
 
-async def test_a_look_up_without_an_answer_fails(server):
+async def test_a_look_up_without_an_answer_fails(server, monkeypatch):
     """A name server that never answers fails the look-up in its own time, not at the request's deadline."""
     server.addresses["silent.example.com"] = None
+    monkeypatch.setattr(names, "_TRY_SECONDS", 20)  # c-ares' own patience must not be what ends it
     sender = Sender(LOOPBACK, resolver=Resolver(nameservers=[server.address], lookup_seconds=0.2))
-    response = await sender.exchange(make_request("http://silent.example.com:8080/", timeout_seconds=60))
+    response = await sender.exchange(make_request("http://silent.example.com:8080/", timeout_seconds=10))
     assert response.failure is SendFailure.DNS
     assert "no answer in time" in response.detail
     await sender.close()
@@ -187,6 +188,21 @@ async def test_look_ups_of_one_name_are_one_query(server, resolver):
     waiting.pop(0).cancel()
     assert set(await asyncio.gather(*waiting)) == {("9.9.9.9",)}
     assert server.queries == ["one.example.com"]
+
+
+async def test_look_ups_that_waited_for_a_place_are_one_query_too(server):
+    """Two workspaces that both had to wait for a place ask for the same name once."""
+    server.addresses.update(
+        {"a.silent.example.com": None, "b.silent.example.com": None, "one.example.com": ["9.9.9.9"]}
+    )
+    resolver = Resolver(nameservers=[server.address], per_workspace=1, lookup_seconds=0.3)
+    blocked = [asyncio.create_task(resolver.resolve(f"{who}.silent.example.com", who)) for who in "ab"]
+    await wait_until(lambda: len(server.queries) == 2, "both places are taken")
+    waiting = [asyncio.create_task(resolver.resolve("one.example.com", who)) for who in "ab"]
+    await asyncio.gather(*blocked, return_exceptions=True)
+    assert set(await asyncio.gather(*waiting)) == {("9.9.9.9",)}
+    assert server.queries.count("one.example.com") == 1
+    await resolver.close()
 
 
 async def test_answers_are_kept_for_their_ttl_and_at_most_a_minute(server):

@@ -78,11 +78,10 @@ async def test_literals_are_guarded_before_the_proxy_is_asked(host):
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", SendFailure.CONNECT, "status 403"),
         (b"SSH-2.0-hello\r\n\r\n", SendFailure.CONNECT, "no readable answer"),
         (b"", SendFailure.CONNECT, "closed"),
-        (b"HTTP/1.1 407 No\r\nX: " + b"y" * 2 * MAX_ANSWER_BYTES, SendFailure.CONNECT, "no readable answer"),
     ],
 )
 async def test_a_proxy_that_refuses_fails_in_words(answer, failure, words):
-    """A refusal, garbage, silence and endless headers of the proxy are failures that name the proxy."""
+    """A refusal, garbage and a bare close of the proxy are failures that name the proxy."""
     async with proxying(answer=answer) as proxy:
         sender = Sender(LOOPBACK, egress_proxy=f"http://127.0.0.1:{proxy.port}")
         response = await sender.exchange(make_request("http://127.0.0.1:8080/"))
@@ -90,6 +89,21 @@ async def test_a_proxy_that_refuses_fails_in_words(answer, failure, words):
         assert response.failure is failure
         assert words in response.detail
         assert "proxy" in response.detail
+
+
+async def test_a_proxys_endless_headers_fail_at_their_bound():
+    """A proxy whose answer never ends is given up long before the deadline."""
+
+    async def script(visit: Visit) -> None:
+        await visit.head()
+        visit.send(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 2 * MAX_ANSWER_BYTES)
+        await visit.until_closed()
+
+    async with serving(script) as endless:
+        sender = Sender(LOOPBACK, egress_proxy=f"http://127.0.0.1:{endless.port}")
+        response = await sender.exchange(make_request("http://127.0.0.1:8080/", timeout_seconds=10))
+        await sender.close()
+        assert (response.failure, "no readable answer" in response.detail) == (SendFailure.CONNECT, True)
 
 
 async def test_a_proxy_that_is_not_there_fails_in_words():

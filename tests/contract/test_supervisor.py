@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -190,15 +191,17 @@ async def test_stopping_twice_kills_at_once(stage):
     assert await asyncio.wait_for(running, DEADLINE_SECONDS) == 1
 
 
-async def test_a_cancelled_run_leaves_nobody(stage):
-    """However the run ends, its workers end with it."""
-    supervisor = stage.supervisor(STUBBORN + FOR_EVER, workers=2)
+async def test_a_cancelled_run_leaves_nobody():
+    """However the run ends, its workers end with it, even such as know nothing of their supervisor."""
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    supervisor = Supervisor((sys.executable, "-c", deaf), 2, policy=QUICK)
     running = asyncio.create_task(supervisor.run())
-    await until(lambda: len(stage.notes("up")) == 2)
+    await until(lambda: all(worker.pid for worker in supervisor.workers()))
+    pids = [worker.pid for worker in supervisor.workers()]
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    await until(lambda: not any(alive(pid) for _, pid in stage.notes("up")))
+    await until(lambda: not any(alive(pid) for pid in pids))
 
 
 async def test_sense_and_nonsense_on_the_channel(stage):
@@ -278,13 +281,15 @@ async def test_stubborn_workers_end_as_well_when_their_supervisor_is_killed(stag
 
 async def test_a_worker_whose_parent_is_gone_before_it_looks_ends_at_once(stage):
     """A parent that dies while its child starts leaves no orphan."""
-    process = await asyncio.create_subprocess_exec(
-        *stage.command("note('up')\n"),
-        *("--worker-number", "1", "--control-fd", "0", "--parent-pid", str(os.getpid() + 1)),
-        env=stage.environ,
-        stdin=asyncio.subprocess.DEVNULL,
-    )
-    assert await process.wait() == 1
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process = await asyncio.create_subprocess_exec(
+            *stage.command("note('up')\n"),
+            *("--worker-number", "1", "--control-fd", str(theirs.fileno()), "--parent-pid", str(os.getpid() + 1)),
+            env=stage.environ,
+            pass_fds=(theirs.fileno(),),
+        )
+        assert await process.wait() == 1
     assert stage.notes("up") == []
 
 

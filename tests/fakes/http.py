@@ -24,7 +24,7 @@ class Sent:
 
     request: Request
     headers: dict[str, str] = field(repr=False)
-    done: Callable[[Response], None] = field(repr=False)
+    done: Callable[[Response], None] | None = field(repr=False)
     answered: bool = False
 
     @property
@@ -44,9 +44,10 @@ class Sent:
 
     def answer(self, response: Response) -> None:
         """Answer now; once."""
-        assert not self.answered
+        done, self.done = self.done, None
+        assert done is not None, "a request has one answer"
         self.answered = True
-        self.done(response)
+        done(response)
 
 
 class MemorySender:

@@ -118,8 +118,7 @@ class MemoryConsumer:
     Attributes:
         commits_fail: While True, no commit stands.
         out_of_reach: While True, polls raise `UnavailableError`.
-        fault: Raised by the next poll.
-        before_poll: Awaited within each poll, before it looks for records.
+        fault: Raised by polls.
     """
 
     def __init__(self, broker: MemoryBroker, group: str) -> None:
@@ -159,6 +158,10 @@ class MemoryConsumer:
             await self._listener.revoked(self.epoch)
         self._open = False
         self._next = {}
+
+    def vanish(self) -> None:
+        """Be gone without a word, as a killed process is."""
+        self._pollable = self._open = False
 
     async def poll(
         self, wanted: Sequence[Partition], *, timeout_ms: int, max_records: int
@@ -248,5 +251,6 @@ class MemoryProducer:
             produced.future.set_exception(error)
             return
         self.broker.append(record.topic, record.value, key=record.key, headers=record.headers)
-        self.broker.history.append(("acknowledged", record.topic, produced.header("delivery-id")))
+        step = ("acknowledged", record.topic, produced.header("delivery-id"), produced.header("attempt"))
+        self.broker.history.append(step)
         produced.future.set_result(None)

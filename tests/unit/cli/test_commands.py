@@ -166,7 +166,7 @@ def test_topics_check_fails_where_they_differ_and_names_the_command_that_mends_i
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
         "Error: webhooks.replay: doesn't exist",
-        "Error: Mend it with: dispatcher topics ensure",
+        "Error: Own topics are mended with: dispatcher topics ensure",
     ]
     result = call("topics", "check", "--json")
     assert result.exit_code == 1

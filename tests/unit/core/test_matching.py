@@ -16,7 +16,9 @@ workspaces = st.sampled_from(["acme", "other", "third"])
 statuses = st.sampled_from(["active", "active", "inactive", "disabled"])
 
 
-def subscription(number: int | str = 1, *events: str, workspace: str = "acme", status: str = "active", revision: int = 1):
+def subscription(
+    number: int | str = 1, *events: str, workspace: str = "acme", status: str = "active", revision: int = 1
+):
     return Subscription(f"wh_{number}", workspace, None, events, (), status=status, revision=revision)
 
 
@@ -35,7 +37,7 @@ steps = st.lists(subscriptions | st.integers(0, 5), max_size=14)
 
 def wants(pattern: str, event_type: str) -> bool:
     """Say the rule as the documentation does: exact, everything under a prefix, or everything."""
-    return pattern == "*" or pattern == event_type or (pattern.endswith(".*") and event_type.startswith(pattern[:-1]))
+    return pattern in {"*", event_type} or (pattern.endswith(".*") and event_type.startswith(pattern[:-1]))
 
 
 def matched(index: SubscriptionIndex, workspace: str, event_type: str) -> list[str]:
@@ -172,6 +174,7 @@ class CountingDict(dict):
     asked = 0
 
     def get(self, *args):
+        """Answer, and count the question."""
         CountingDict.asked += 1
         return super().get(*args)
 

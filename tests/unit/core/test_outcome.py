@@ -54,7 +54,16 @@ def test_every_failure_is_tried_again(kind):
 
 def test_the_schedule_as_documented():
     """Attempts 2 to 6 come after 1 m, 5 m, 30 m, 1 h and 6 h, and then 6 h repeats."""
-    assert [tier_of(answer(500), attempt) for attempt in range(1, 9)] == ["1m", "5m", "30m", "1h", "6h", "6h", "6h", "6h"]
+    assert [tier_of(answer(500), attempt) for attempt in range(1, 9)] == [
+        "1m",
+        "5m",
+        "30m",
+        "1h",
+        "6h",
+        "6h",
+        "6h",
+        "6h",
+    ]
 
 
 @pytest.mark.parametrize(("attempt", "max_attempts"), [(1, 1), (6, 6), (20, 20), (7, 6)])
@@ -127,7 +136,7 @@ tiers = st.lists(st.integers(1, 10**8), min_size=1, max_size=6, unique=True).map
 
 @given(st.integers(0, 999), st.none() | st.integers(0, 10**6).map(str), st.integers(1, 30), st.integers(1, 20), tiers)
 def test_a_delivery_always_ends(status, retry_after, attempt, max_attempts, schedule):
-    """Whatever comes, an attempt at or past the bound ends the delivery, and one before it is never sooner than planned."""
+    """Whatever comes, an attempt at the bound ends the delivery, and one before it never hastens the next."""
     outcome = classify(answer(status, retry_after), attempt, max_attempts, schedule, NOW_MS)
     if isinstance(outcome, Retry):
         assert attempt < max_attempts

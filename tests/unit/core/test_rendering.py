@@ -35,7 +35,13 @@ def sealed(text: str, purpose: SealPurpose = SealPurpose.SIGNING_SECRET, keyring
 
 
 def subscription(**changes) -> Subscription:
-    fields = {"id": "wh_1", "workspace_id": "acme", "url": URL, "events": ("*",), "secrets": (SealedSecret(sealed(SECRET)),)}
+    fields = {
+        "id": "wh_1",
+        "workspace_id": "acme",
+        "url": URL,
+        "events": ("*",),
+        "secrets": (SealedSecret(sealed(SECRET)),),
+    }
     return Subscription(**{**fields, **changes})
 
 

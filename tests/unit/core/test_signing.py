@@ -97,7 +97,9 @@ def test_every_overlapping_secret_verifies(keys, body):
     assert digest == hmac.new(known[0].encode(), body, "sha256").hexdigest().encode()
     assert standard.split(b" ") == [SigningKey(secret).standard(DELIVERY, timestamp, body) for secret in known]
     with pytest.raises(WebhookVerificationError):
-        verify(Webhook(b"another key that is longer than any of these: 65 bytes at the least"), timestamp, standard, body)
+        verify(
+            Webhook(b"another key that is longer than any of these: 65 bytes at the least"), timestamp, standard, body
+        )
 
 
 @given(key_bytes, st.integers(0, 2))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dispatcher.core.exchange import KEPT_BODY_BYTES, Request, SendFailure
 from dispatcher.core.urls import parse_endpoint_url
-from dispatcher.http.connection import Connection
+from dispatcher.http.connection import MAX_HEAD_BYTES, Connection
 from dispatcher.http.pool import Pool, make_key
 
 URL = parse_endpoint_url("http://example.com/hook")
@@ -201,3 +201,45 @@ def test_aborting_a_decided_exchange_keeps_its_outcome():
     bench.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nO")
     bench.connection.abort("stopped")
     assert [(one.status, one.body) for one in bench.answers] == [(200, b"O")]
+
+
+def test_late_headers_do_not_wait_for_their_body():
+    """Headers after the deadline end the exchange at once, with or without the body."""
+    bench = Bench()
+    bench.start()
+    bench.now += 10.5
+    bench.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+    assert [one.failure for one in bench.answers] == [SendFailure.TIMEOUT]
+
+
+def test_a_body_over_the_bound_in_one_piece_ends_at_once():
+    """A body larger than what is read ends the exchange as soon as that is seen, first piece or later."""
+    for cuts in ([], [60]):
+        bench = Bench()
+        bench.start()
+        bench.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + b"z" * 100_000, cuts)
+        assert [(one.status, len(one.body)) for one in bench.answers] == [(200, KEPT_BODY_BYTES)]
+        assert bench.transport.aborted
+
+
+def test_bytes_behind_an_answer_as_long_as_the_cap_are_no_answer():
+    """What follows an answer that ends just where the headers' cap does isn't taken for the next one's."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 65000\r\nX: "
+    answer = head + b"x" * (MAX_HEAD_BYTES - len(head) - 4 - 65_000) + b"\r\n\r\n" + b"z" * 65_000
+    assert len(answer) == MAX_HEAD_BYTES
+    bench = Bench()
+    bench.start()
+    bench.feed(answer + b"surplus")
+    assert [one.status for one in bench.answers] == [200]
+    assert bench.transport.aborted
+    assert bench.pool.idle == 0
+
+
+def test_an_idle_connection_that_ends_leaves_the_pool_at_once():
+    """The end of the stream takes an idle connection out of the pool before the loop says that it is lost."""
+    bench = Bench()
+    bench.start()
+    bench.feed(ANSWERS[0][0])
+    assert bench.pool.idle == 1
+    bench.connection.eof_received()
+    assert bench.pool.take(make_key(URL), bench.now) is None

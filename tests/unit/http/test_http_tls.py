@@ -3,6 +3,7 @@
 import ssl
 
 import pytest
+import trustme
 
 from dispatcher.http.tls import explain_tls_error, make_context
 
@@ -25,6 +26,9 @@ def test_a_bundle_replaces_the_systems_authorities(tmp_path):
     """With a bundle, only its authorities are trusted; one that can't be read is an error at once."""
     with pytest.raises(FileNotFoundError):
         make_context(tmp_path / "missing.pem")
+    bundle = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(bundle))
+    assert make_context(bundle).cert_store_stats()["x509_ca"] == 1
     empty = tmp_path / "empty.pem"
     empty.write_text("no certificate")
     with pytest.raises(ssl.SSLError):

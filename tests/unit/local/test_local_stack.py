@@ -172,21 +172,25 @@ def test_server_that_does_not_listen_is_left_out(written, tmp_path: Path) -> Non
     assert found.mongo_uri is not None
 
 
-@pytest.mark.parametrize("name", ["owner", "both"])
-def test_dead_stack_is_not_found(written, tmp_path: Path, name: str) -> None:
-    """A stack whose starter or servers are other processes by now isn't there, though the ports answer."""
+def test_dead_stack_is_not_found(written, tmp_path: Path) -> None:
+    """A stack whose starter is another process by now isn't there, though the ports answer."""
     entries, _ = written
-    dead = entries["owner"] | {"start_ticks": 1}
+    StateFile(tmp_path).change(lambda state: state.update(owner=entries["owner"] | {"start_ticks": 1}))
+    assert stack.find_running(tmp_path) is None
+
+
+def test_dead_servers_are_not_offered(written, tmp_path: Path) -> None:
+    """Servers that are other processes by now have no address; the folder's key still serves the starter's children."""
+    entries, _ = written
 
     def bury(state: dict[str, Any]) -> None:
-        if name == "owner":
-            state["owner"] = dead
-        else:
-            state["kafka"]["process"] = dead
-            state["mongo"]["process"] = None
+        state["kafka"]["process"] = entries["owner"] | {"start_ticks": 1}
+        state["mongo"]["process"] = None
 
     StateFile(tmp_path).change(bury)
-    assert stack.find_running(tmp_path) is None
+    found = stack.find_running(tmp_path)
+    assert (found.kafka_bootstrap, found.mongo_uri) == (None, None)
+    assert found.encryption_key == entries["encryption_key"]
 
 
 def test_empty_folder_has_no_stack(tmp_path: Path) -> None:

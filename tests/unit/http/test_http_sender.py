@@ -1,0 +1,66 @@
+"""The sender's own part, with a dialer that reaches nothing."""
+
+import asyncio
+from ipaddress import IPv4Network
+
+import pytest
+
+from dispatcher.core.addresses import AddressPolicy
+from dispatcher.core.errors import SettingsError
+from dispatcher.core.exchange import Request, SendFailure
+from dispatcher.core.urls import parse_endpoint_url
+from dispatcher.http.sender import Sender
+
+POLICY = AddressPolicy(allow_http=True, allowed_networks=(IPv4Network("127.0.0.0/8"),))
+REQUEST = Request(parse_endpoint_url("http://127.0.0.1:9/"), b"POST / HTTP/1.1\r\n\r\n", b"", 10, "ws")
+
+
+@pytest.fixture
+async def sender():
+    made = Sender(POLICY)
+    yield made
+    await made.close()
+
+
+async def test_a_connection_that_ended_before_its_request_fails_it(sender, monkeypatch):
+    """A connection that ends between the handshake and its first request is a failure, not a fault."""
+
+    async def dial(_dialling, _deadline):
+        return sender._make_connection(REQUEST.url)
+
+    monkeypatch.setattr(sender._dialer, "dial", dial)
+    assert (await sender.exchange(REQUEST)).failure is SendFailure.CLOSED
+
+
+async def test_an_unexpected_fault_while_connecting_is_an_outcome(sender, monkeypatch):
+    """A fault in the dialling is reported to the loop and still ends the request."""
+
+    async def dial(_dialling, _deadline):
+        raise ZeroDivisionError
+
+    loop, reported = asyncio.get_running_loop(), []
+    monkeypatch.setattr(sender._dialer, "dial", dial)
+    loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+    try:
+        response = await sender.exchange(REQUEST)
+    finally:
+        loop.set_exception_handler(None)
+    assert response.failure is SendFailure.CONNECT
+    assert [type(one) for one in reported] == [ZeroDivisionError]
+
+
+async def test_closing_before_the_dialling_began_aborts(monkeypatch):
+    """A request whose dialling has not had its first turn when the sender closes is aborted, not lost."""
+    sender, answers = Sender(POLICY), []
+    sender.send(REQUEST, answers.append)
+    await sender.close()
+    assert [one.failure for one in answers] == [SendFailure.ABORTED]
+    sender.send(REQUEST, answers.append)
+    await asyncio.sleep(0)
+    assert [one.failure for one in answers] == [SendFailure.ABORTED] * 2
+
+
+async def test_a_wrong_proxy_setting_is_told_at_once():
+    """A proxy setting of another form is an error of the settings, not of the first delivery."""
+    with pytest.raises(SettingsError):
+        Sender(POLICY, egress_proxy="socks5://proxy:1080")
