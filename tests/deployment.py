@@ -122,9 +122,7 @@ class Deployment:
         headers = list(encode_headers(record, ()))
         await self.producer.send_and_wait(topic, json.dumps(value).encode(), key=record.key, headers=headers)
 
-    async def webhook_known_to(
-        self, worker: Worker, path: str, workspace: str = WORKSPACE, **fields: Any
-    ) -> Webhook:
+    async def webhook_known_to(self, worker: Worker, path: str, workspace: str = WORKSPACE, **fields: Any) -> Webhook:
         """Create a webhook and wait until a worker of this process knows it."""
         webhook = await self.webhook(path, workspace, **fields)
         await until(lambda: worker.index.get(webhook.subscription.id), "the worker knows the webhook")
@@ -198,7 +196,9 @@ class Deployment:
         subscription = webhook.subscription
         return await self.log.get(subscription.workspace_id, subscription.id, delivery_id)
 
-    async def until_logged(self, delivery_id: str, webhook: Webhook, status: str, seconds: float = 30) -> LoggedDelivery:
+    async def until_logged(
+        self, delivery_id: str, webhook: Webhook, status: str, seconds: float = 30
+    ) -> LoggedDelivery:
         """Wait until the log shows a delivery in this status."""
         found = await eventually(
             lambda: self.logged(delivery_id, webhook),
@@ -323,7 +323,9 @@ async def eventually(ask: Callable[[], Any], holds: Callable[[Any], bool], what:
     return answer
 
 
-def event(number: int | str, event_type: str = "user.created", workspace: str = WORKSPACE, **data: Any) -> dict[str, Any]:
+def event(
+    number: int | str, event_type: str = "user.created", workspace: str = WORKSPACE, **data: Any
+) -> dict[str, Any]:
     """Make an event whose id ends in this number."""
     return {"id": f"evt_{number}", "type": event_type, "workspace_id": workspace, "data": {"n": number, **data}}
 

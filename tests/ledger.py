@@ -89,7 +89,9 @@ class Ledger:
     def missing(self) -> list[tuple[str, str]]:
         """List pairs of event and path that never arrived."""
         self.got()
-        return [(each, path) for path in self.webhooks for each in self.published.values() if each not in self._got[path]]
+        return [
+            (each, path) for path in self.webhooks for each in self.published.values() if each not in self._got[path]
+        ]
 
     async def check_committed(self) -> None:
         """Prove that no group has committed a record of which a part neither arrived nor waits in another topic."""
@@ -107,7 +109,9 @@ class Ledger:
             for (partition, offset), event_id in self.published.items()
             if offset < committed.get((topic, partition), 0)
         ]
-        return {(self.deployment.delivery_id(each, webhook), 1) for each in passed for webhook in self.webhooks.values()}
+        return {
+            (self.deployment.delivery_id(each, webhook), 1) for each in passed for webhook in self.webhooks.values()
+        }
 
     async def _own_steps(self) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
         """Give the attempts that records of own topics ask for: of committed records, and of those that wait."""

@@ -47,6 +47,7 @@ def configure(
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)
+    handler.addFilter(without_first_steps)
     handler.addFilter(RepeatFilter(REPEAT_SECONDS, monotonic))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -67,6 +68,14 @@ def configure(
         # Their info lines tell of every fetch and every request.
         logging.getLogger(name).setLevel(level if level <= logging.DEBUG else max(level, logging.WARNING))
     logging.captureWarnings(capture=True)
+
+
+def without_first_steps(record: logging.LogRecord) -> bool:
+    """Leave out what aiokafka calls an error while a new cluster makes its first coordinator: it asks again by itself.
+
+    Where that lasts, the worker isn't ready and says which groups it has not joined.
+    """
+    return not (record.name.startswith("aiokafka") and "CoordinatorNotAvailable" in record.getMessage())
 
 
 class RepeatFilter(logging.Filter):

@@ -43,6 +43,8 @@ from dispatcher.settings import Settings
 log = structlog.get_logger(__name__)
 
 STALE_SECONDS = 300.0
+SILENT_SECONDS = 10.0
+"""A change stream that was not answered for so long tells that MongoDB is out of reach, though nothing is written."""
 LAG_SECONDS = 10.0
 WATCH_SECONDS = 1.0
 STUCK_SECONDS = 30.0
@@ -75,6 +77,7 @@ class Worker:
         self._names = TopicNames(settings.topics.prefix, settings.topics.tiers)
         self._stop = asyncio.Event()
         self._fault: BaseException | None = None
+        self._kafka_trouble: str | None = None
         tiers = (*settings.topics.tiers, *former_tiers)
         self.metrics = Metrics(tier.name for tier in tiers)
         self.index = SubscriptionIndex()
@@ -157,9 +160,14 @@ class Worker:
         return {
             "index": None if self._is_fresh() else "the subscriptions are not loaded, or are stale",
             "groups": f"not joined yet: {', '.join(waiting)}" if waiting else None,
-            "kafka": None if self._producer.healthy else "produces are not acknowledged",
-            "mongo": None if self.pipeline.buffer.failing_since is None else "the delivery log can't be written",
+            "kafka": self._kafka_trouble or (None if self._producer.healthy else "produces are not acknowledged"),
+            "mongo": self._mongo_trouble(),
         }
+
+    def _mongo_trouble(self) -> str | None:
+        if self.pipeline.buffer.failing_since is not None:
+            return "the delivery log can't be written"
+        return "MongoDB doesn't answer" if self._staleness() > SILENT_SECONDS else None
 
     def _add_roles(self) -> None:
         wanted = self._settings.topics
@@ -233,7 +241,7 @@ class Worker:
         reader = LagReader(self._settings.kafka)
         try:
             while True:
-                with contextlib.suppress(UnavailableError):
+                try:
                     lag: dict[tuple[str, int], int] = {}
                     for role in self.pipeline.roles:
                         mine = set(role.assigned_to)
@@ -241,6 +249,10 @@ class Worker:
                         found = await reader.lag(group, sorted({topic for topic, _ in mine}))
                         lag.update({each: records for each, records in found.items() if each in mine})
                     self.metrics.set_lag(lag)
+                    self._kafka_trouble = None
+                except UnavailableError as error:
+                    # An idle worker produces nothing, and would not notice otherwise.
+                    self._kafka_trouble = str(error)
                 await asyncio.sleep(LAG_SECONDS)
         finally:
             await reader.stop()

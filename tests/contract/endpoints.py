@@ -316,7 +316,7 @@ async def wait_until(condition: Callable[[], bool], what: str, *, seconds: float
     """Wait for a condition; fails with its name after so many seconds."""
     try:
         async with asyncio.timeout(seconds):
-            while not condition():  # noqa: ASYNC110 - any condition, so nothing to be woken by
+            while not condition():
                 await asyncio.sleep(0.005)
     except TimeoutError:
         raise AssertionError(f"not within {seconds} s: {what}") from None

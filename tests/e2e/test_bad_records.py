@@ -57,7 +57,9 @@ async def test_bad_records_end_as_dead_letters_and_their_neighbours_arrive(
             letter, told = found[offset]
             assert (told.reason, told.origin.topic, told.origin.partition) == (reason, deployment.source, 0), what
             assert told.error, what
-            assert (letter.key, letter.value) == ((None, None) if reason == "too_large" else (what.encode(), value)), what
+            assert (letter.key, letter.value) == ((None, None) if reason == "too_large" else (what.encode(), value)), (
+                what
+            )
             kept = [each for each in letter.headers if each[0].startswith("ce_")]
             assert kept == [each for each in headers if each[0].startswith("ce_")], what
 

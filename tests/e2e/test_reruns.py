@@ -22,9 +22,7 @@ async def test_forked_retry_chain_is_closed(shared: Deployment, workspace: str) 
             for each in await shared.records(shared.names.retry(tier))
             if dict(each.headers)["dispatcher-delivery-id"].decode() == wanted
         ]
-        again = shared.producer.send_and_wait(
-            record.topic, record.value, key=record.key, headers=list(record.headers)
-        )
+        again = shared.producer.send_and_wait(record.topic, record.value, key=record.key, headers=list(record.headers))
         await again
     await shared.until_done()
     assert shared.running.metrics.closed._value.get() == closed + 2

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from dispatcher.core.exchange import Request, Response, SendFailure
 
 
-def answer(status: int = 200, *, retry_after: str | None = None, body: bytes = b"OK", duration_ms: float = 1) -> Response:
+def answer(
+    status: int = 200, *, retry_after: str | None = None, body: bytes = b"OK", duration_ms: float = 1
+) -> Response:
     """Make a response."""
     return Response(status, None, "", retry_after, body, duration_ms)
 
@@ -44,9 +46,19 @@ class Sent:
 
     def answer(self, response: Response) -> None:
         """Answer now; once."""
-        done, self.done = self.done, None
-        assert done is not None, "a request has one answer"
+        assert not self.answered, "a request has one answer"
         self.answered = True
+        self._finish(response)
+
+    def answer_soon(self, response: Response) -> None:
+        """Answer on the loop's next turn; once."""
+        assert not self.answered, "a request has one answer"
+        self.answered = True
+        asyncio.get_running_loop().call_soon(self._finish, response)
+
+    def _finish(self, response: Response) -> None:
+        done, self.done = self.done, None
+        assert done is not None
         done(response)
 
 
@@ -76,7 +88,7 @@ class MemorySender:
         self.history.append(("sent", sent.delivery_id, sent.attempt))
         response = self.answers(sent)
         if response is not None:
-            asyncio.get_running_loop().call_soon(sent.answer, response)
+            sent.answer_soon(response)
 
     def release(self, response: Response | None = None) -> None:
         """Answer what waits, and everything from now on."""

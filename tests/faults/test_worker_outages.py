@@ -114,7 +114,7 @@ async def test_idle_worker_notices_that_a_service_is_away(
     process = stack.kafka_process or stack.mongo_process
     async with ledger_on(kafka, mongo, unique_name("idle")) as ledger, ledger.deployment.process() as worker:
         await process.stop()
-        await worker.until_ready(wanted=False)
+        await worker.until_ready(wanted=False, seconds=60)
         await process.start()
         await worker.until_ready()
         await ledger.publish(10)

@@ -137,3 +137,13 @@ def test_a_short_command_leaves_the_talking_to_its_own_sentence():
     configure_for_command(LogSettings(level="debug"), stream=stream)
     logging.getLogger("aiokafka").error("unable to connect")
     assert "unable to connect" in stream.getvalue()
+
+
+def test_the_first_coordinator_of_a_new_cluster_is_no_error_to_show():
+    """What aiokafka says while a new cluster makes its first coordinator is left out; its other errors are shown."""
+    stream = io.StringIO()
+    configure(LogSettings("json", "info"), stream=stream)
+    aiokafka = logging.getLogger("aiokafka.consumer.group_coordinator")
+    aiokafka.error("Group Coordinator Request failed: %s", "[Error 15] GroupCoordinatorNotAvailableError")
+    aiokafka.error("Heartbeat failed: %s", "[Error 27]")
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["Heartbeat failed: [Error 27]"]

@@ -48,6 +48,7 @@ class Story:
         self.ended = []
 
     def make_world(self):
+        """Make one more worker; all share broker and delivery log."""
         world = World("20ms", "60ms", broker=self.broker, max_in_flight=self.draw.choice((3, 20, 4096)))
         world.log.documents = self.documents
         for name, events in SUBSCRIPTIONS.items():
@@ -59,6 +60,7 @@ class Story:
         return world
 
     def answer(self, sent):
+        """Let chance answer a request; None: later."""
         if sent.subscription_id == "wh_gone":
             return answer(410)
         if sent.subscription_id == "wh_flaky":
@@ -66,6 +68,7 @@ class Story:
         return self.draw.choice((answer(200), answer(200), answer(204), None, answer(503)))
 
     def publish(self):
+        """Publish an event, or what is none, and note which deliveries it must bring."""
         number, kind = next(self.numbers), self.draw.choice(("a.b", "a.c", "b.b", "c"))
         partition = self.draw.randrange(PARTITIONS)
         if self.draw.random() < 0.05:
@@ -77,9 +80,11 @@ class Story:
         self.wanted[partition, record.offset] = [delivery_id(number, each.id) for each in matches]
 
     def letters(self, topic):
-        return [record for record in self.broker.on_topic(f"webhooks.{topic}")]
+        """Return the records of an own topic."""
+        return self.broker.on_topic(f"webhooks.{topic}")
 
     def is_done(self, topic, partition, offset):
+        """Say whether all that a record stands for is in a durable place."""
         if topic == "events":
             if (partition, offset) in self.bad:
                 at = (str(partition), str(offset))
@@ -96,6 +101,7 @@ class Story:
         return any(each is not record and each.timestamp >= record.timestamp for each in moved)
 
     def check(self, group, points):
+        """Note each record that a commit passed before it was done."""
         for (topic, partition), point in points.items():
             key = (group, topic, partition)
             for offset in range(self.checked.get(key, 0), point.offset):
@@ -104,6 +110,7 @@ class Story:
             self.checked[key] = max(point.offset, self.checked.get(key, 0))
 
     async def rebalance(self):
+        """Take every partition away, and share them out anew."""
         await asyncio.gather(*(each.revoke() for world in self.worlds for each in world.consumers.values()))
         for name in ("source", *OWN_ROLES):
             shares = [[] for _ in self.worlds]
@@ -113,11 +120,13 @@ class Story:
                 await world.consumers[name].assign(*share)
 
     async def add_world(self):
+        """Start one more worker, without partitions."""
         world = self.make_world()
         self.worlds.append(world)
         world.running = asyncio.create_task(world.pipeline.run())
 
     async def one_fault(self):
+        """Let something fail, or come back."""
         world = self.draw.choice(self.worlds)
         match self.draw.randrange(9):
             case 0:
@@ -149,6 +158,7 @@ class Story:
                     sent.answer(self.draw.choice((answer(200), answer(500))))
 
     async def mend(self):
+        """Let everything work again."""
         for world in self.worlds:
             world.log.down = world.subscriptions.down = False
             world.producer.refuses = lambda _record: None
@@ -158,6 +168,7 @@ class Story:
             world.sender.release()
 
     def at_rest(self):
+        """Say whether nothing is left to commit."""
         topics = [self.worlds[0].topic_of(name) for name in ("source", *OWN_ROLES)]
         return all(
             self.broker.lag(name, topic) == 0 for name, topic in zip(("source", *OWN_ROLES), topics, strict=True)
@@ -179,7 +190,7 @@ def _short(monkeypatch):
 @pytest.mark.parametrize("crashes", [False, True])
 @pytest.mark.parametrize("seed", range(6))
 async def test_offset_rule(seed, crashes):
-    """Whatever fails and whoever takes over: no commit passes an unfinished record, and all ends well when all is mended."""
+    """Whatever fails, no commit passes an unfinished record; once all is mended, every delivery comes to its end."""
     story = Story(seed, crashes=crashes)
     loop = asyncio.get_running_loop()
     handler, unhandled = loop.get_exception_handler(), []
