@@ -95,9 +95,11 @@ class Ledger:
 
     async def check_committed(self) -> None:
         """Prove that no group has committed a record of which a part neither arrived nor waits in another topic."""
-        arrived = {(each.delivery_id, each.attempt) for each in self.deployment.receiver.received}
+        # In the order in which deliveries move on: a worker may go on meanwhile.
+        passed = await self._source_steps()
         done, waiting = await self._own_steps()
-        for step in await self._source_steps() | done:
+        arrived = {(each.delivery_id, each.attempt) for each in self.deployment.receiver.received}
+        for step in passed | done:
             assert step in arrived or step in waiting, f"{step} is committed, never arrived and waits nowhere"
 
     async def _source_steps(self) -> set[tuple[str, int]]:
@@ -117,7 +119,7 @@ class Ledger:
         """Give the attempts that records of own topics ask for: of committed records, and of those that wait."""
         done: set[tuple[str, int]] = set()
         waiting: set[tuple[str, int]] = set()
-        for role in (*(f"retry.{tier.name}" for tier in self.deployment.names.tiers), "overflow"):
+        for role in ("overflow", *(f"retry.{tier.name}" for tier in self.deployment.names.tiers)):
             topic = f"{self.deployment.names.prefix}.{role}"
             # What is written in between must count as waiting.
             committed = await self.deployment.committed(role)

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 START_SECONDS = 40.0
 
@@ -33,7 +34,7 @@ class WorkerProcess:
         self._output = tempfile.NamedTemporaryFile(prefix="worker-", suffix=".log")  # noqa: SIM115 - closed by close
         self._process: subprocess.Popen[bytes] | None = None
 
-    async def __aenter__(self) -> "WorkerProcess":
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
@@ -57,7 +58,7 @@ class WorkerProcess:
 
     async def start(self, *, ready: bool = True) -> None:
         """Start it; wait until `/readyz` says so."""
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: ASYNC220 - returns at once, and needs no watcher of a loop
             [sys.executable, "-m", "dispatcher", "worker"],
             env=self._environment,
             stdin=subprocess.DEVNULL,

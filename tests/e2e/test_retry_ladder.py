@@ -5,7 +5,7 @@ from tests.deployment import Deployment, event
 
 
 async def test_failing_endpoint_is_tried_six_times_and_then_dead_lettered(shared: Deployment, workspace: str) -> None:
-    """Attempts 1 to 6 come with the same id, none before it is due; then one dead letter, and log and API say failed."""
+    """Attempts 1 to 6 have one id, none comes before it is due; then one dead letter, and log and API say failed."""
     path = f"/{workspace}"
     shared.receiver.answer(path, 500)
     webhook = await shared.webhook_known_to(shared.running, path, workspace)

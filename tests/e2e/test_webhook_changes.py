@@ -2,6 +2,7 @@
 
 import asyncio
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -62,7 +63,9 @@ async def test_webhook_is_served_from_its_creation_to_its_end(
     assert event_ids(shared.receiver.at(new)) == ["evt_moved", "evt_last"]
     with capsys.disabled():
         mean, most = statistics.mean(delays) * 1000, max(delays) * 1000
-        print(f"\nfrom an API call to the worker's index: {mean:.1f} ms in the mean, {most:.1f} ms at most")
+        sys.stdout.write(
+            f"\nfrom an API call to the worker's index: {mean:.1f} ms in the mean, {most:.1f} ms at most\n"
+        )
 
 
 async def test_endpoint_that_is_gone_is_disabled(shared: Deployment, workspace: str) -> None:

@@ -1,6 +1,7 @@
 """A large fan-out is cut in the middle: each webhook still gets the event, and none that answered gets it twice."""
 
 import asyncio
+import sys
 from collections import Counter
 
 import pytest
@@ -38,6 +39,6 @@ async def test_fan_out_that_is_cut_in_the_middle_reaches_everyone(
         await deployment.until_done()
     repeated = [each for each, count in Counter(request.delivery_id for request in sent).items() if count > 1]
     with capsys.disabled():
-        print(f"\n{way}: {before} before the end, {len(repeated)} of them again")
+        sys.stdout.write(f"\n{way}: {before} before the end, {len(repeated)} of them again\n")
     # What was in flight, and what was answered within the delivery log's last lingering.
     assert len(repeated) <= (150 if way == "kill" else 0)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from dispatcher.local import LocalStack
-from tests.deployment import Deployment, deploy, make_settings
+from tests.deployment import deploy, make_settings
 from tests.ledger import Ledger
 from tests.services import Services
 
@@ -73,7 +73,7 @@ async def test_worker_told_to_end_without_mongodb_loses_nothing(
             await worker.start()
             await ledger.until_got(ledger.expected)
             await ledger.deployment.until_done()
-        print(f"exit code {code}; {ledger.duplicates()}")
+        assert code == 0
         await ledger.check_log()
         assert ledger.missing() == []
 
@@ -97,7 +97,7 @@ async def test_worker_told_to_end_without_kafka_loses_nothing(
             await ledger.until_got(ledger.expected)
             await ledger.deployment.until_done()
             await ledger.check_committed()
-        print(f"exit code {code}; {ledger.duplicates()}")
+        assert code == 0
         await ledger.check_log()
         assert ledger.missing() == []
 
@@ -127,7 +127,7 @@ async def test_idle_worker_notices_that_a_service_is_away(
 async def test_worker_outlives_kafka(
     services: Services, local_stack_factory: StackFactory, unique_name: Callable[..., str], way: str
 ) -> None:
-    """Kafka is stopped, or killed, under load and started again: the worker isn't ready meanwhile, and loses nothing."""
+    """Kafka is stopped, or killed, under load and started again: the worker isn't ready meanwhile, loses nothing."""
     stack = await local_stack_factory(mongo=False)
     kafka = stack.kafka_process
     async with ledger_on(stack.kafka_bootstrap, services.mongo_uri, unique_name("nokafka")) as ledger:
@@ -145,4 +145,3 @@ async def test_worker_outlives_kafka(
             assert worker.runs
         await ledger.check_log()
         assert ledger.missing() == []
-        print(ledger.duplicates())
