@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -335,6 +336,13 @@ async def serve_worker(
             await worker.run()
 
 
+def allow_open_files() -> None:
+    """Raise the bound on open files to what the system allows: each connection to an endpoint is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main(*, local: bool, worker_number: int, control: ControlChannel | None) -> int:
     """Run one worker until SIGTERM or SIGINT.
 
@@ -347,6 +355,7 @@ def main(*, local: bool, worker_number: int, control: ControlChannel | None) -> 
         The exit code: 0 after a clean end, 1 after a fault.
     """
     settings = resolve_settings(run_local=local)
+    allow_open_files()
     configure(settings.log, fields={"worker": worker_number} if control else None)
     if control is not None:
         # Several workers share this host: each takes a free port, and the supervisor's page merges them.

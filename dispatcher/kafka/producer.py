@@ -391,5 +391,6 @@ def _fail(waiting: deque[_Waiting], error: Exception) -> None:
 
 def _no_topic(name: str) -> MisconfiguredError:
     return MisconfiguredError(
-        f"Kafka has no topic {name}. Own topics are made with: dispatcher topics ensure; a source topic is its owner's to make"
+        f"Kafka has no topic {name}. Own topics are made with: dispatcher topics ensure; "
+        "a source topic is its owner's to make"
     )

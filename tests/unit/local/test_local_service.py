@@ -25,7 +25,7 @@ async def make(tmp_path: Path):
         log_path = tmp_path / "logs" / "server.log"
 
         async def up(_: float) -> None:
-            while "up" not in service.tail(log_path):  # noqa: ASYNC110
+            while "up" not in service.tail(log_path):
                 await asyncio.sleep(0.01)
 
         options.setdefault("ready", up)

@@ -39,7 +39,7 @@ class FakeServers:
         log_path = folder / "logs" / f"{name}.log"
 
         async def ready(_: float) -> None:
-            while "up" not in stack_text(log_path):  # noqa: ASYNC110
+            while "up" not in stack_text(log_path):
                 await asyncio.sleep(0.01)
 
         command = [sys.executable, "-I", "-S", "-c", code]
