@@ -6,8 +6,8 @@ them and on the tests' fakes.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
 from dispatcher.core.delivery_log import LogEntry, LoggedDelivery, LoggedState
 from dispatcher.core.exchange import Request, Response
@@ -93,12 +93,19 @@ class DeliveryLogWriter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
-    """Which deliveries of a subscription to list; None filters nothing. Times are unix milliseconds."""
+    """Which deliveries to list; None filters nothing. Times are unix milliseconds.
+
+    Attributes:
+        subscription_id: Only in a listing of more than one subscription's deliveries.
+        reason: Why it failed for good or was skipped.
+    """
 
     status: str | None = None
     event_type: str | None = None
     since_ms: int | None = None
     until_ms: int | None = None
+    subscription_id: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +134,11 @@ class DeliveryLogReader(Protocol):
             UnavailableError: MongoDB is out of reach.
         """
 
+    async def failed_page(
+        self, workspace_id: str, wanted: DeliveryFilter, cursor: str | None, limit: int
+    ) -> Page[LoggedDelivery]:
+        """Return one page of a workspace's failed deliveries, of all its subscriptions; otherwise like `page`."""
+
     async def get(self, workspace_id: str, subscription_id: str, delivery_id: str) -> LoggedDelivery | None:
         """Return one delivery with its attempts, or None."""
 
@@ -150,8 +162,8 @@ class WebhookStore(Protocol):
             False where it isn't, or where the webhook is gone.
         """
 
-    async def delete(self, workspace_id: str, webhook_id: str) -> bool:
-        """Delete a webhook; False where there is none."""
+    async def delete(self, workspace_id: str, webhook_id: str, *, expected_revision: int | None = None) -> bool:
+        """Delete a webhook; False where there is none, or where its revision is not the expected one."""
 
 
 class SubscriptionLookup(Protocol):
@@ -193,11 +205,121 @@ class ApiKeyStore(Protocol):
     async def list(self, workspace_id: str | None) -> Sequence[ApiKey]:
         """Return the keys of a workspace (None: of all), newest first."""
 
+    async def page(self, workspace_id: str, cursor: str | None, limit: int) -> Page[ApiKey]:
+        """Return one page of a workspace's keys, newest first."""
+
     async def delete(self, workspace_id: str | None, key_id: str) -> bool:
         """Revoke a key (workspace None: of any); False where there is none."""
 
     async def touch(self, key_ids: Iterable[str], now_ms: int) -> None:
         """Note that keys were used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who changes something.
+
+    Attributes:
+        kind: `api_key`, `command_line` or `dispatcher`.
+        id: The API key's id, else None.
+        name: The API key's name, where it has one.
+    """
+
+    kind: str
+    id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One change: who made it, of what, and when.
+
+    Attributes:
+        id: `aud_…`.
+        at_ms: Unix milliseconds.
+        action: `webhook.create` and the like.
+        target_id: What was changed.
+        changes: Field to (before, after) as JSON values; secrets never, only the names of their fields.
+    """
+
+    id: str
+    workspace_id: str
+    at_ms: int
+    actor: Actor
+    action: str
+    target_id: str
+    changes: Mapping[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which changes to list; None filters nothing. Times are unix milliseconds."""
+
+    action: str | None = None
+    target_id: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+
+class AuditStore(Protocol):
+    """Keeps the changes."""
+
+    async def insert(self, entry: AuditEntry) -> None:
+        """Store an entry; majority write."""
+
+    async def page(self, workspace_id: str, wanted: AuditFilter, cursor: str | None, limit: int) -> Page[AuditEntry]:
+        """Return one page, newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRequest:
+    """What is kept of a request that came with an idempotency key.
+
+    Attributes:
+        request_hash: SHA-256 of what was asked.
+        answer: The sealed answer; None while there is none yet.
+    """
+
+    request_hash: bytes
+    answer: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim to an idempotency key. Times are unix milliseconds.
+
+    Attributes:
+        id: What stands for workspace, call and key.
+        request_hash: SHA-256 of what is asked.
+        ticket: Tells this claim from every other.
+        now_ms: When it is made.
+        leased_until_ms: When another may take over where no answer came.
+        expires_at_ms: When everything about the key is forgotten.
+    """
+
+    id: str
+    request_hash: bytes
+    ticket: str
+    now_ms: int
+    leased_until_ms: int
+    expires_at_ms: int
+
+
+class IdempotencyStore(Protocol):
+    """Keeps requests that came with an idempotency key, and their answers."""
+
+    async def claim(self, claim: Claim) -> ClaimedRequest | None:
+        """Take an idempotency key, unless somebody has it.
+
+        Returns:
+            None where the key is this claim's now; else what stands there.
+        """
+
+    async def finish(self, claim: Claim, answer: bytes) -> None:
+        """Store the sealed answer, if the key is still this claim's."""
+
+    async def abandon(self, claim: Claim) -> None:
+        """Give the key back, if it is still this claim's."""
 
 
 class ConsumedRecord(Protocol):

@@ -17,6 +17,7 @@ from dispatcher.api.request_ids import request_id_of
 from dispatcher.core.errors import (
     ConflictError,
     DispatcherError,
+    GoneError,
     InvalidInputError,
     NotFoundError,
     UnauthorizedError,
@@ -108,6 +109,8 @@ def _of_error(request: web.Request, error: DispatcherError) -> web.Response:
             return _unauthorized(request, error)
         case NotFoundError():
             return problem(request, 404, str(error))
+        case GoneError():
+            return problem(request, 410, str(error))
         case ConflictError():
             return problem(request, 409, str(error))
         case UnavailableError():
@@ -115,7 +118,8 @@ def _of_error(request: web.Request, error: DispatcherError) -> web.Response:
             return problem(
                 request,
                 503,
-                f"the service can't reach its database; send the request again in {RETRY_AFTER_SECONDS} seconds",
+                error.shown
+                or f"the service can't reach its database; send the request again in {RETRY_AFTER_SECONDS} seconds",
                 headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
             )
     return _unforeseen(request, error)

@@ -259,8 +259,10 @@ class Worker:
             await reader.stop()
 
     def _on_unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        """End the worker where a callback of its own failed; connections that break by themselves are no fault."""
         fault = context.get("exception")
-        if isinstance(fault, Exception) and not isinstance(fault, OSError):
+        own = "handle" in context or not isinstance(fault, OSError)
+        if isinstance(fault, Exception) and own:
             log.error("unhandled", message=str(context.get("message")), exc_info=fault)
             self.fail(fault)
         else:

@@ -9,7 +9,9 @@ DispatcherError
 ├── ForbiddenAddressError an endpoint resolves to an address that the guard refuses
 ├── NoConnectionError     no connection to an endpoint came about: look-up, connect, proxy or TLS
 ├── NotFoundError         what was asked for isn't in this workspace
+├── GoneError             what was asked for is kept no more; says why
 ├── ConflictError         somebody changed it in between
+│   └── ChangedError      it is no longer in the version that the caller named
 ├── InvalidInputError     fields that the caller sent are wrong; names each of them
 ├── UnauthorizedError     no key, an unknown one, or one without the scope
 ├── UnavailableError      Kafka or MongoDB is out of reach; trying again is right
@@ -82,8 +84,16 @@ class NotFoundError(DispatcherError):
     """What was asked for does not exist in this workspace."""
 
 
+class GoneError(DispatcherError):
+    """What was asked for was there and is kept no more; the text says why and what to do instead."""
+
+
 class ConflictError(DispatcherError):
     """Somebody else changed the thing in between: read it again."""
+
+
+class ChangedError(ConflictError):
+    """The thing is no longer in the version that the caller named; nothing was changed."""
 
 
 class InvalidInputError(DispatcherError):
@@ -112,7 +122,16 @@ class UnauthorizedError(DispatcherError):
 
 
 class UnavailableError(DispatcherError):
-    """Kafka or MongoDB is out of reach for now."""
+    """Kafka or MongoDB is out of reach for now.
+
+    Args:
+        message: What is out of reach, for the operator.
+        shown: What a caller of the API may be told instead; empty: the usual words.
+    """
+
+    def __init__(self, message: str, *, shown: str = "") -> None:
+        self.shown = shown
+        super().__init__(message)
 
 
 class MisconfiguredError(DispatcherError):

@@ -4,7 +4,7 @@ What is the same for every delivery of a subscription is put together once, in a
 """
 
 from dispatcher.core.errors import InvalidUrlError, SealError
-from dispatcher.core.exchange import Request
+from dispatcher.core.exchange import Request, Response, SendFailure
 from dispatcher.core.model import Event, PayloadFormat, Subscription
 from dispatcher.core.payload import CLOUDEVENTS_CONTENT_TYPE, body_of
 from dispatcher.core.sealing import Keyring, SealPurpose, binding
@@ -100,3 +100,17 @@ class RequestTemplate:
             len(body),
         )
         return Request(self._url, head, body, self._timeout, self._workspace_id)
+
+
+def unsendable(error: Exception) -> Response:
+    """Make a failed attempt of what can't be rendered: one broken webhook must not stop the others.
+
+    Args:
+        error: An `InvalidUrlError`, a `SealError`, or a `ValueError`; the last one's text may quote a secret, and is
+            not shown.
+    """
+    failure = SendFailure.INVALID_URL if isinstance(error, InvalidUrlError) else SendFailure.ABORTED
+    problem = str(error)
+    if isinstance(error, ValueError):
+        problem = "the webhook's headers or secrets hold what can't be sent; save them again"
+    return Response(0, failure, problem, None, b"", 0.0)

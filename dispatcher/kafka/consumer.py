@@ -83,6 +83,7 @@ class KafkaConsumer:
         self._listener: AssignmentListener
         self._consumer: Any = None
         self._epoch = 0
+        self._notes: dict[Partition, str] = {}  # beside what was committed last
         self._open = False  # between assigned and the end of revoked
         self._pollable = False  # between the end of assigned and the beginning of revoked
         self._stopping = False
@@ -171,6 +172,7 @@ class KafkaConsumer:
             raise ValueError(f"not assigned: {sorted(strange)}")
         try:
             async with asyncio.timeout(COMMIT_SECONDS), self._committing:
+                self._notes.update({key: point.metadata for key, point in points.items()})
                 return await self._commit(epoch, points)
         except TimeoutError:
             log.warning("Kafka didn't confirm a commit in time", group=self._group, seconds=COMMIT_SECONDS)
@@ -342,7 +344,8 @@ class KafkaConsumer:
             async with asyncio.timeout(COMMIT_SECONDS), self._committing:
                 assignment = self._assignment
                 gaps = assignment.find_gaps(self._position)
-                points = {key: CommitPoint(end) for key, (_, end) in gaps.items()}
+                # The committer's note stays: it says whether somebody works there.
+                points = {key: CommitPoint(end, self._notes.get(key, "")) for key, (_, end) in gaps.items()}
                 if points and not self._fenced(epoch) and await self._commit(epoch, points):
                     assignment.pass_gaps(gaps)
         except TimeoutError:
@@ -367,6 +370,7 @@ class KafkaConsumer:
         for partition, point in points.items():
             self._consumer.seek(partition, point.offset)
         self._assignment = Assignment.at(points)
+        self._notes = {(each.topic, each.partition): point.metadata for each, point in points.items()}
         self._epoch += 1
         self._open = True
         try:

@@ -9,7 +9,8 @@ from pymongo.errors import DuplicateKeyError
 from dispatcher.core.errors import ConflictError
 from dispatcher.mongo.absence import unavailable_errors
 from dispatcher.mongo.client import Collection, Document
-from dispatcher.ports import ApiKey
+from dispatcher.mongo.cursors import after, encode_cursor
+from dispatcher.ports import ApiKey, Page
 
 _NEWEST_FIRST = [("created_at", -1), ("_id", -1)]
 
@@ -70,6 +71,22 @@ class MongoApiKeys:
         with unavailable_errors():
             found = self._api_keys.find(_of(workspace_id)).sort(_NEWEST_FIRST)
             return [_key_of(stored) for stored in await found.to_list(length=None)]
+
+    async def page(self, workspace_id: str, cursor: str | None, limit: int) -> Page[ApiKey]:
+        """Return one page of a workspace's keys, newest first; stays right while keys are added.
+
+        Raises:
+            InvalidInputError: The cursor is none of ours.
+            UnavailableError: MongoDB is out of reach.
+        """
+        query = _of(workspace_id)
+        if cursor is not None:
+            query |= after(cursor, time_field="created_at")
+        with unavailable_errors():
+            found = self._api_keys.find(query).sort(_NEWEST_FIRST).limit(limit + 1)
+            rows = [_key_of(stored) for stored in await found.to_list(length=None)]
+        more, rows = len(rows) > limit, rows[:limit]
+        return Page(rows, encode_cursor(rows[-1].created_at_ms, rows[-1].id) if more else None)
 
     async def delete(self, workspace_id: str | None, key_id: str) -> bool:
         """Revoke a key (workspace None: of any); False where there is none.

@@ -17,6 +17,8 @@ Collection = AsyncIOMotorCollection[Document]
 
 WRITE_TIMEOUT_MS = 10_000
 SILENCE_MS = 15_000
+AUDIT_DAYS = 400
+"""How long changes are kept: a year, and what it takes to look back on one."""
 MAJORITY: Document = {"w": "majority", "j": True, "wtimeout": WRITE_TIMEOUT_MS}
 """Acknowledged when the majority's journals have it: no election and no crash takes it back."""
 
@@ -32,6 +34,11 @@ _API_KEY_INDEXES = (
     IndexModel([("hash", ASCENDING)], name="hash", unique=True),
     IndexModel([("workspace_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)], name="list"),
 )
+_AUDIT_INDEXES = (
+    IndexModel([("workspace_id", ASCENDING), ("at", DESCENDING), ("_id", DESCENDING)], name="list"),
+    IndexModel([("at", ASCENDING)], name=_TTL_INDEX, expireAfterSeconds=AUDIT_DAYS * _SECONDS_PER_DAY),
+)
+_IDEMPOTENCY_INDEXES = (IndexModel([("expires_at", ASCENDING)], name=_TTL_INDEX, expireAfterSeconds=0),)
 # Names of fields: see dispatcher/mongo/delivery_documents.py.
 _DELIVERY_INDEXES = (
     IndexModel([("s", ASCENDING), ("c", DESCENDING), ("_id", DESCENDING), ("st", ASCENDING)], name="list"),
@@ -69,6 +76,16 @@ class Connection:
     def api_keys(self) -> Collection:
         """The API keys; reads see only what a majority has."""
         return self.database.get_collection("api_keys", read_concern=ReadConcern("majority"))
+
+    @property
+    def audit(self) -> Collection:
+        """The changes that were made; reads see only what a majority has."""
+        return self.database.get_collection("audit", read_concern=ReadConcern("majority"))
+
+    @property
+    def idempotency(self) -> Collection:
+        """Requests with an idempotency key; reads see only what a majority has."""
+        return self.database.get_collection("idempotency", read_concern=ReadConcern("majority"))
 
     async def ping(self) -> None:
         """Return when the primary answers.
@@ -120,6 +137,8 @@ async def ensure_indexes(connection: Connection, settings: MongoSettings) -> Non
     with unavailable_errors():
         await connection.webhooks.create_indexes(list(_WEBHOOK_INDEXES))
         await connection.api_keys.create_indexes(list(_API_KEY_INDEXES))
+        await connection.audit.create_indexes(list(_AUDIT_INDEXES))
+        await connection.idempotency.create_indexes(list(_IDEMPOTENCY_INDEXES))
         await connection.deliveries.create_indexes(list(_DELIVERY_INDEXES))
         await _ensure_retention(connection.deliveries, settings.delivery_retention_days * _SECONDS_PER_DAY)
 

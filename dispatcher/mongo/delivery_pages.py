@@ -90,6 +90,10 @@ def _conditions(wanted: DeliveryFilter, status: str | None) -> dict[str, Any]:
         conditions["st"] = status
     if wanted.event_type is not None:
         conditions["g.y"] = wanted.event_type
+    if wanted.subscription_id is not None:
+        conditions["s"] = wanted.subscription_id
+    if wanted.reason is not None:
+        conditions["a"] = {"$elemMatch": {"x": wanted.reason}}
     span = {}
     if wanted.since_ms is not None:
         span["$gte"] = DatetimeMS(wanted.since_ms)

@@ -93,25 +93,33 @@ class MongoWebhooks:
             result = await self._webhooks.update_one(where, {"$set": document})
         return bool(result.matched_count)
 
-    async def delete(self, workspace_id: str, webhook_id: str) -> bool:
-        """Delete a webhook; False where there is none.
+    async def delete(self, workspace_id: str, webhook_id: str, *, expected_revision: int | None = None) -> bool:
+        """Delete a webhook; False where there is none, or where its revision is not the expected one.
 
         Raises:
             UnavailableError: MongoDB is out of reach; it may or may not have been deleted.
         """
+        where: Document = {"_id": webhook_id, "workspace_id": workspace_id}
+        if expected_revision is not None:
+            where["revision"] = expected_revision
         with unavailable_errors():
-            result = await self._webhooks.delete_one({"_id": webhook_id, "workspace_id": workspace_id})
+            result = await self._webhooks.delete_one(where)
         return bool(result.deleted_count)
 
     async def find(self, subscription_id: str) -> Subscription | None:
         """Return a subscription whatever its status (primary, majority), or None where it is deleted.
+
+        One that is stored and can't be read (broken, or written by a later version) comes without a URL: its
+        deliveries fail and climb their ladder, where calling it deleted would lose them.
 
         Raises:
             UnavailableError: MongoDB is out of reach.
         """
         with unavailable_errors():
             stored = await self._webhooks.find_one({"_id": subscription_id})
-        return None if stored is None else _readable(stored, subscription_of)
+        if stored is None:
+            return None
+        return _readable(stored, subscription_of) or _unreadable(subscription_id, stored)
 
     async def disable(self, subscription: Subscription, reason: str, now_ms: int) -> bool:
         """Set status `disabled` with a reason, if URL and status are still those of `subscription`.
@@ -139,6 +147,10 @@ class MongoWebhooks:
             }
             result = await self._webhooks.update_one(where, {"$set": changed, "$inc": {"revision": 1}})
         return bool(result.matched_count)
+
+
+def _unreadable(subscription_id: str, stored: Document) -> Subscription:
+    return Subscription(subscription_id, str(stored.get("workspace_id")), None, (), ())
 
 
 def _readable(stored: Document, read: Callable[[Document], T]) -> T | None:

@@ -131,7 +131,7 @@ class Webhooks:
         )
         webhook = self._changed(blank, fields, now_ms)
         await self._store.insert(webhook)
-        return CreatedWebhook(webhook, secret, (*_odd_secret(secret), *self._unknown_types(fields)))
+        return CreatedWebhook(webhook, secret, (*odd_secret(secret), *self._unknown_types(fields)))
 
     async def get(self, workspace_id: str, webhook_id: str) -> Webhook:
         """Return a webhook.
@@ -241,8 +241,8 @@ def _is_known(pattern: str, known: Collection[str]) -> bool:
     return pattern in known
 
 
-def _odd_secret(secret: str) -> tuple[Warned, ...]:
-    """Warn of a secret that looks like a Standard Webhooks one and can't be read as such."""
+def odd_secret(secret: str) -> tuple[Warned, ...]:
+    """Return the warning of a secret that looks like a Standard Webhooks one and can't be read as such, or nothing."""
     if not secret.startswith(SECRET_PREFIX):
         return ()
     try:

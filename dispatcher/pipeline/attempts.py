@@ -7,11 +7,11 @@ from functools import partial
 import structlog
 
 from dispatcher.core.errors import InvalidUrlError, SealError
-from dispatcher.core.exchange import Response, SendFailure
+from dispatcher.core.exchange import Response
 from dispatcher.core.matching import SubscriptionIndex
 from dispatcher.core.model import DeadLetterReason, RetryTier, Status, Subscription
 from dispatcher.core.outcome import DeadLetter, classify, is_success
-from dispatcher.core.rendering import RequestTemplate
+from dispatcher.core.rendering import RequestTemplate, unsendable
 from dispatcher.core.sealing import Keyring
 from dispatcher.metrics import Metrics
 from dispatcher.pipeline.lanes import Lanes
@@ -165,11 +165,6 @@ class Attempts:
 
 
 def _unsendable(error: Exception, subscription_id: str) -> Response:
-    """Make a failed attempt of what can't be rendered: one broken webhook must not stop the others."""
-    failure = SendFailure.INVALID_URL if isinstance(error, InvalidUrlError) else SendFailure.ABORTED
-    problem = str(error)
     if isinstance(error, ValueError):
-        # Its text may quote a secret.
-        problem = "the webhook's headers or secrets hold what can't be sent; save them again"
         log.error("a webhook can't be rendered", subscription_id=subscription_id)
-    return Response(0, failure, problem, None, b"", 0.0)
+    return unsendable(error)

@@ -145,7 +145,7 @@ class Pipeline:
     async def stop(self) -> None:
         """Stop every role side by side, then write what is left of the delivery log; at most about 20 s."""
         await asyncio.gather(*(role.stop() for role in self.roles), return_exceptions=True)
-        await self.buffer.close(5.0)
+        await self.buffer.close(2.0)
 
     def _add(self, role: Role) -> Role:
         self.roles.append(role)

@@ -177,6 +177,25 @@ async def test_gaps_are_not_committed_over_unfinished_records(bootstrap, setting
         assert await committed(bootstrap, group) == {}
 
 
+async def test_a_gap_keeps_the_note(bootstrap, settings, topic, unique_name):
+    """Committing over an aborted transaction leaves what was noted at the last commit."""
+    group = unique_name("g")
+    async with foreign_producer(bootstrap, transactional_id=unique_name("tx")) as producer:
+        async with producer.transaction():
+            await producer.send_and_wait(topic, b"v", partition=0)
+        listener = Listener(commit=False)
+        async with member(settings, group, topic, listener=listener):
+            await listener.read_until(lambda: listener.received, "the record")
+            assert await listener.consumer.commit(1, {(topic, 0): CommitPoint(1, "open")})
+            await producer.begin_transaction()
+            await producer.send_and_wait(topic, b"w", partition=0)
+            await producer.abort_transaction()
+            deadline = time.monotonic() + 15
+            while (found := await committed(bootstrap, group)) != {(topic, 0): (4, "open")}:
+                assert time.monotonic() < deadline, found
+                await listener.read()
+
+
 async def test_membership_lives_with_nothing_wanted(bootstrap, topic, unique_name):
     """A member that wants no partition for longer than max_poll_interval is not thrown out, and loses nothing."""
     settings = quick(bootstrap, max_poll_interval_ms=1500)

@@ -57,6 +57,15 @@ def test_what_is_no_json_object_is_undecodable(value):
 
 
 @pytest.mark.parametrize(
+    ("value", "says"), [(None, "has no value"), (b"", "is empty"), (b"{}x", "byte 2"), (b"[]", "no object")]
+)
+def test_the_message_says_what_is_wrong_with_the_value(value, says):
+    """Whoever reads the dead letter learns whether there was no value, an empty one, or where it stops being JSON."""
+    with pytest.raises(UndecodableError, match=says):
+        decode(value, (), ORIGIN, "acme")
+
+
+@pytest.mark.parametrize(
     ("changes", "names"),
     [
         ({"type": ...}, "type"),

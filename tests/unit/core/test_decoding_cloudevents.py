@@ -61,10 +61,11 @@ def test_a_structured_content_type_wins_over_ce_headers():
     assert structured((*STRUCTURED, ("ce_specversion", b"1.0"), ("ce_id", b"other"))).id == "A-1"
 
 
-def test_a_structured_content_type_needs_a_cloud_event():
-    """A plain envelope that claims to be a CloudEvent is refused."""
+@pytest.mark.parametrize("name", ["content-type", "Content-Type"])
+def test_a_structured_content_type_needs_a_cloud_event(name):
+    """A plain envelope that claims to be a CloudEvent is refused, however the header's name is spelled."""
     with pytest.raises(UndecodableError, match="specversion"):
-        plain(STRUCTURED)
+        plain(((name, b"application/cloudevents+json"),))
 
 
 def test_a_batch_is_refused():

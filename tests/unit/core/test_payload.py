@@ -125,12 +125,12 @@ def test_the_cloudevents_format_keeps_source_and_extensions():
 def test_attributes_named_like_an_array_index_stand_first():
     """Extension attributes that JavaScript would sort to the front stand there already, and only those."""
     event = event_of(
-        {"specversion": "1.0", "id": "A-1", "source": "/s", "type": "t", "time": "now", "workspaceid": "w",
-         "4294967295": 3, "10": 'a",\\b', "007": 4, "2": False, "data": 0}
+        {"specversion": "1.0", "id": "A-1", "source": "/s", "type": "t", "time": "now", "4294967295": 3,
+         "workspaceid": "w", "10": 'a",\\b', "007": 4, "2": False, "data": 0}
     )  # fmt: skip
     assert body_of(event, "cloudevents", JSON) == (
         b'{"2":false,"10":"a\\",\\\\b","specversion":"1.0","id":"A-1","source":"/s","type":"t","time":"now",'
-        b'"datacontenttype":"application/json","workspaceid":"w","4294967295":3,"007":4,"data":0}'
+        b'"datacontenttype":"application/json","4294967295":3,"workspaceid":"w","007":4,"data":0}'
     )
 
 

@@ -47,6 +47,24 @@ async def test_unlogged_window(worlds, monkeypatch):
     assert world.pipeline.buffer.failing_since is None
 
 
+async def test_unlogged_window_within_a_fan_out(worlds, monkeypatch):
+    """The window of unlogged outcomes stops a fan-out in its middle, and it is made to its end afterwards."""
+    monkeypatch.setattr(log_buffer, "MAX_UNLOGGED", 50)
+    world = worlds(max_in_flight=10)
+    for number in range(400):
+        world.index.put(subscription(f"wh_{number}"))
+    world.log.down = True
+    world.add_source()
+    await world.start()
+    world.publish(1)
+    await eventually(lambda: len(world.pipeline.buffer) >= 50)
+    await asyncio.sleep(0.15)
+    assert len(world.sender.sent) <= 60
+    world.log.down = False
+    await eventually(world.caught_up)
+    assert len(world.log.documents) == 400
+
+
 async def test_window_of_bytes(worlds):
     """No more is taken up while the payload window is full; all is taken up when it has room again."""
     world = worlds()

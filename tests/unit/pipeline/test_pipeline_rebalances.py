@@ -178,6 +178,25 @@ async def test_gone_while_mongodb_is_away(worlds):
     assert world.pipeline.settlement.producing == 0
 
 
+async def test_gone_within_the_drain(worlds, monkeypatch):
+    """A 410 whose disabling is stored within the drain is a dead letter, and not sent once more."""
+    monkeypatch.setattr(role, "DRAIN_SECONDS", 5)
+    world = worlds()
+    world.index.put(subscription("wh_a"))
+    world.sender.answers = lambda _sent: answer(410)
+    world.subscriptions.gate.clear()
+    consumer = world.add_source()
+    await world.start()
+    world.publish(1)
+    await eventually(lambda: world.pipeline.settlement.producing == 1)
+    revoking = asyncio.create_task(consumer.revoke())
+    await turns()
+    world.subscriptions.gate.set()
+    await revoking
+    assert (len(world.broker.on_topic("webhooks.dead-letter")), overflow(world)) == (1, [])
+    assert world.broker.committed("source", "events") == CommitPoint(1, CLEAN)
+
+
 async def test_look_up_that_ends_after_the_hand_over(worlds):
     """A subscription found after its delivery was handed over starts no attempt, in whatever assignment."""
     world = worlds()
