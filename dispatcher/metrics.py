@@ -16,7 +16,9 @@ from dispatcher.core.model import DeadLetterReason
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 LATENESS_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3600.0)
 DELIVERY_OUTCOMES = ("delivered", "retrying", "failed", "skipped")
-EVENT_RESULTS = ("matched", "unmatched", "undecodable")
+REPLAY_RESULTS = ("produced", "gone", "skipped")
+EVENT_RESULTS = ("matched", "unmatched", "undecodable", "off_catalogue")
+OFF_CATALOGUE_REASONS = (DeadLetterReason.UNKNOWN_TYPE.value, DeadLetterReason.SCHEMA.value)
 
 
 class Tally:
@@ -64,12 +66,14 @@ class Metrics:
     def __init__(self, tiers: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
         self.events = Tally(EVENT_RESULTS)
+        self.off_catalogue = Tally(OFF_CATALOGUE_REASONS)
         self.deliveries = Tally(DELIVERY_OUTCOMES)
         self.attempt_seconds = {result: Histogram(DURATION_BUCKETS) for result in ("success", "failure")}
         self.end_to_end_seconds = Histogram(DURATION_BUCKETS)
         self.retries = Tally(tiers)
         self.retry_lateness_seconds = {tier: Histogram(LATENESS_BUCKETS) for tier in self.retries.counts}
         self.dead_letters = Tally(reason.value for reason in DeadLetterReason)
+        self.replayed = Tally(REPLAY_RESULTS)
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self.registry.register(_HotCollector(self))
         self.spilled = self._counter("overflow_spilled", "Deliveries moved to the overflow topic by a full lane")
@@ -113,9 +117,16 @@ class _HotCollector(Collector):
         """Yield what is counted in plain attributes."""
         metrics = self._metrics
         yield _tally("events", "Events read from source topics", "result", metrics.events)
+        yield _tally(
+            "events_off_catalogue",
+            "Events of an unknown type, or with data that its schema rejects",
+            "reason",
+            metrics.off_catalogue,
+        )
         yield _tally("deliveries", "Delivery steps by what became of the delivery", "outcome", metrics.deliveries)
         yield _tally("retries_scheduled", "Deliveries sent to a delay topic", "tier", metrics.retries)
         yield _tally("dead_letters", "Records produced to the dead-letter topic", "reason", metrics.dead_letters)
+        yield _tally("replayed", "Deliveries that replay jobs went through", "result", metrics.replayed)
         yield _histograms("attempt_duration", "An attempt, to its response headers", "result", metrics.attempt_seconds)
         yield _histograms(
             "end_to_end_latency", "From an event's record time to its 2xx", "", metrics.end_to_end_seconds

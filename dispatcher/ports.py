@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from dispatcher.core.delivery_log import LogEntry, LoggedDelivery, LoggedState
 from dispatcher.core.exchange import Request, Response
 from dispatcher.core.model import RecordHeaders, Subscription, Webhook
+from dispatcher.core.reruns import ReplayJob
 
 T = TypeVar("T")
 
@@ -368,6 +369,9 @@ class UnreadableRecord:
 Partition = tuple[str, int]
 """Topic and partition number."""
 
+Coordinates = tuple[str, int, int]
+"""Topic, partition number and offset."""
+
 
 @dataclass(frozen=True, slots=True)
 class CommitPoint:
@@ -426,3 +430,82 @@ class RecordConsumer(Protocol):
 
     async def stop(self) -> None:
         """Let the listener finish, leave the group, close."""
+
+
+class RecordLookup(Protocol):
+    """Reads single records again, by their coordinates."""
+
+    async def read(self, topic: str, partition: int, offset: int) -> ConsumedRecord | None:
+        """Return a record, or None where it isn't there (any more) or can't be read.
+
+        Raises:
+            UnavailableError: Kafka is out of reach.
+        """
+
+    async def read_many(self, wanted: Iterable[Coordinates]) -> Mapping[Coordinates, ConsumedRecord]:
+        """Return the records that are there, neighbours with one fetch; raises what `read` raises."""
+
+
+class RecordPlacer(Protocol):
+    """Produces one record for a caller who waits."""
+
+    async def place(self, record: OutgoingRecord) -> None:
+        """Return when all in-sync replicas have it.
+
+        Raises:
+            UnavailableError: Kafka is out of reach; the record may be on its topic or not.
+        """
+
+
+class ReplayStore(Protocol):
+    """Keeps replay jobs, as far as their owners see them."""
+
+    async def insert(self, job: ReplayJob) -> None:
+        """Store a new job."""
+
+    async def get(self, workspace_id: str, replay_id: str) -> ReplayJob | None:
+        """Return a job of this workspace, or None."""
+
+    async def page(self, workspace_id: str, cursor: str | None, limit: int) -> Page[ReplayJob]:
+        """Return one page, newest first."""
+
+    async def count_unfinished(self, workspace_id: str) -> int:
+        """Return how many jobs of this workspace wait or run."""
+
+    async def cancel(self, workspace_id: str, replay_id: str, now_ms: int) -> ReplayJob | None:
+        """Cancel a job that waits or runs and return it; None where there is none."""
+
+
+class ReplayLeases(Protocol):
+    """Hands replay jobs to whoever runs them: one runner at a time holds a job, for a time that it renews.
+
+    Every method may raise `UnavailableError`.
+    """
+
+    async def take(self, owner: str, lease_ms: int) -> ReplayJob | None:
+        """Take the job that was left alone for longest, of those that nobody holds or that `owner` holds already."""
+
+    async def renew(self, replay_id: str, owner: str, lease_ms: int) -> bool:
+        """Hold a job for longer; False where it isn't the owner's to run any more."""
+
+    async def checkpoint(self, job: ReplayJob, owner: str, lease_ms: int) -> bool:
+        """Store how far a job is, and hold it for longer; False as in `renew`: of a cancelled job counts are stored."""
+
+    async def finish(self, job: ReplayJob, owner: str) -> bool:
+        """Store how a job ended, with its status; returns what `checkpoint` returns."""
+
+    async def release(self, owner: str) -> None:
+        """Hold nothing any more."""
+
+
+class ReplaySelection(Protocol):
+    """Reads the deliveries that a replay job is about; test events are none of them."""
+
+    async def count(self, job: ReplayJob) -> int:
+        """Return how many there are."""
+
+    async def next(self, job: ReplayJob, limit: int) -> Sequence[LoggedDelivery]:
+        """Return those behind the job's cursor, oldest first, attempts left out."""
+
+    async def in_hand(self, job: ReplayJob) -> Sequence[LoggedDelivery]:
+        """Return those that the job has in hand, likewise."""

@@ -10,6 +10,9 @@ from dispatcher.core.retry import DEFAULT_TIERS
 
 Network = IPv4Network | IPv6Network
 
+DELIVER = "deliver"
+DEAD_LETTER = "dead-letter"
+
 
 @dataclass(frozen=True, slots=True)
 class KafkaSettings:
@@ -91,10 +94,14 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueSettings:
-    """The event catalogue: its folder (None: the shipped one), and what an event outside it does."""
+    """The event catalogue: its folder (None: the shipped one), and what an event outside it does.
+
+    Attributes:
+        policy: `deliver` or `dead-letter`.
+    """
 
     schemas_dir: Path | None = None
-    policy: str = "deliver"
+    policy: str = DELIVER
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from typing import Any
 from aiohttp.test_utils import TestClient, TestServer
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from dispatcher.app.api import build_api
 from dispatcher.app.clock import SystemClock, draw
 from dispatcher.app.connections import mongo_connection
 from dispatcher.app.worker import Worker, open_worker
@@ -219,13 +220,14 @@ class Deployment:
             running = asyncio.create_task(worker.run())
             try:
                 await until_ready(worker, running)
+                # The worker takes the process for its own; other tests' faults must not end it.
+                loop.set_exception_handler(None)
                 yield worker
             finally:
                 worker.stop()
                 try:
                     await running
                 finally:
-                    # The worker takes the process for its own.
                     loop.set_exception_handler(None)
                     gc.unfreeze()
 
@@ -256,8 +258,6 @@ class Deployment:
     @asynccontextmanager
     async def api(self, workspace: str = WORKSPACE) -> AsyncIterator[Callable[[str, str], Any]]:
         """Serve the REST API; yields a call of it with an API key: method, path, then what aiohttp takes."""
-        from dispatcher.app.api import build_api  # noqa: PLC0415
-
         keys = ApiKeys(MongoApiKeys(self.connection.api_keys), SystemClock(), draw)
         key = (await keys.create(workspace, "test", ("read", "write"), None)).plaintext
         async with TestClient(TestServer(build_api(self.settings, self.connection))) as client:

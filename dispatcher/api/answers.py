@@ -5,6 +5,7 @@ from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from dispatcher.core.delivery_log import LoggedAttempt, LoggedDelivery
 from dispatcher.core.model import PayloadFormat, Webhook
@@ -115,12 +116,47 @@ class DeliveryPageAnswer(Answer):
     next_cursor: str | None
 
 
-def json_answer(answer: Answer, *, status: int = 200, location: str | None = None) -> web.Response:
+class DeadLetterAnswer(DeliveryAnswer):
+    """A failed delivery in the workspace's list."""
+
+    webhook_id: str = Field(description="may be of a webhook that was deleted since")
+
+
+class DeadLetterPageAnswer(Answer):
+    """A page of failed deliveries, newest first."""
+
+    data: list[DeadLetterAnswer]
+    next_cursor: str | None
+
+
+class FieldProblem(Answer):
+    """One wrong field."""
+
+    field: str = Field(description="path of the field or name of the parameter, such as events.0")
+    problem: str = Field(description="what is wrong with it, and what to send instead")
+
+
+class Problem(Answer):
+    """What is wrong and what to do, as RFC 9457 has it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = Field(description="what is wrong and what to do")
+    request_id: str = Field(description="also the header X-Request-Id")
+    errors: list[FieldProblem] | SkipJsonSchema[None] = Field(None, description="every wrong field, where fields are")
+
+
+def json_answer(
+    answer: Answer, *, status: int = 200, location: str | None = None, etag: str | None = None
+) -> web.Response:
     """Make the response: compact UTF-8 JSON that no cache keeps."""
     headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
     if location is not None:
         headers["Location"] = location
-    return web.Response(status=status, body=answer.model_dump_json().encode("utf-8"), headers=headers)
+    if etag is not None:
+        headers["ETag"] = etag
+    return web.Response(status=status, body=answer.model_dump_json(by_alias=True).encode("utf-8"), headers=headers)
 
 
 def webhook_answer(webhook: Webhook) -> WebhookAnswer:
@@ -137,7 +173,7 @@ def webhook_answer(webhook: Webhook) -> WebhookAnswer:
         events=list(subscription.events),
         status=subscription.status,
         disabled_reason=webhook.disabled_reason,
-        disabled_at=_time(webhook.disabled_at_ms),
+        disabled_at=time_of(webhook.disabled_at_ms),
         notification_type=webhook.notification_type,
         payload_format=subscription.payload_format,
         max_attempts=subscription.max_attempts,
@@ -153,13 +189,13 @@ def webhook_answer(webhook: Webhook) -> WebhookAnswer:
 
 def changed_webhook_answer(webhook: Webhook, warnings: Iterable[Warned]) -> ChangedWebhookAnswer:
     """Show a webhook after a change."""
-    return ChangedWebhookAnswer(**_fields(webhook_answer(webhook)), warnings=_warnings(warnings))
+    return ChangedWebhookAnswer(**fields_of(webhook_answer(webhook)), warnings=_warnings(warnings))
 
 
 def created_webhook_answer(created: CreatedWebhook) -> CreatedWebhookAnswer:
     """Show a new webhook and its secret."""
     return CreatedWebhookAnswer(
-        **_fields(webhook_answer(created.webhook)), warnings=_warnings(created.warnings), secret=created.secret
+        **fields_of(webhook_answer(created.webhook)), warnings=_warnings(created.warnings), secret=created.secret
     )
 
 
@@ -175,7 +211,7 @@ def delivery_answer(delivery: LoggedDelivery) -> DeliveryAnswer:
         attempts_made=delivery.attempts_made,
         created_at=rfc3339(delivery.created_at_ms),
         updated_at=rfc3339(delivery.updated_at_ms),
-        next_attempt_at=_time(delivery.next_attempt_at_ms),
+        next_attempt_at=time_of(delivery.next_attempt_at_ms),
         error=delivery.error or None,
         reason=delivery.reason or None,
         test=delivery.test,
@@ -186,7 +222,12 @@ def delivery_answer(delivery: LoggedDelivery) -> DeliveryAnswer:
 def delivery_detail_answer(delivery: LoggedDelivery) -> DeliveryDetailAnswer:
     """Show a delivery with its attempts."""
     attempts = sorted(delivery.attempts, key=lambda made: (made.run, made.attempt))
-    return DeliveryDetailAnswer(**_fields(delivery_answer(delivery)), attempts=[_attempt(made) for made in attempts])
+    return DeliveryDetailAnswer(**fields_of(delivery_answer(delivery)), attempts=[_attempt(made) for made in attempts])
+
+
+def dead_letter_answer(delivery: LoggedDelivery) -> DeadLetterAnswer:
+    """Show a failed delivery and its webhook."""
+    return DeadLetterAnswer(**fields_of(delivery_answer(delivery)), webhook_id=delivery.subscription_id)
 
 
 def _attempt(made: LoggedAttempt) -> AttemptAnswer:
@@ -202,7 +243,8 @@ def _attempt(made: LoggedAttempt) -> AttemptAnswer:
     )
 
 
-def _fields(answer: Answer) -> dict[str, Any]:
+def fields_of(answer: Answer) -> dict[str, Any]:
+    """Return the fields of an answer, to make one from that has more."""
     return {name: getattr(answer, name) for name in type(answer).model_fields}
 
 
@@ -210,5 +252,6 @@ def _warnings(warnings: Iterable[Warned]) -> list[WarningAnswer]:
     return [WarningAnswer(field=warned.field, message=warned.message) for warned in warnings]
 
 
-def _time(at_ms: int | None) -> str | None:
+def time_of(at_ms: int | None) -> str | None:
+    """Show a time that may be missing."""
     return None if at_ms is None else rfc3339(at_ms)

@@ -2,47 +2,103 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
 from aiohttp import web
 
+from dispatcher.api.actions import ActionCalls
+from dispatcher.api.admin_calls import ApiKeyCalls, AuditCalls
 from dispatcher.api.authentication import secured
+from dispatcher.api.catalogue_calls import CatalogueCalls
+from dispatcher.api.delivery_calls import DeliveryCalls
+from dispatcher.api.idempotency import idempotent
+from dispatcher.api.openapi import make_document
 from dispatcher.api.problems import answer_problems
+from dispatcher.api.rate_limits import RateLimits
+from dispatcher.api.reference import reference_routes
+from dispatcher.api.replays import ReplayCalls
 from dispatcher.api.request_ids import add_request_id
-from dispatcher.api.routes import DeliveryCalls, WebhookCalls
+from dispatcher.api.routes import Route
+from dispatcher.api.webhook_calls import WebhookCalls
+from dispatcher.core.catalogue import Catalogue
 from dispatcher.operations.api_keys import ApiKeys
+from dispatcher.operations.audit import Audit
 from dispatcher.operations.deliveries import Deliveries
+from dispatcher.operations.idempotency import Idempotency
+from dispatcher.operations.redelivery import Redeliveries
+from dispatcher.operations.replays import Replays
+from dispatcher.operations.rotation import SecretRotation
+from dispatcher.operations.test_events import EventTests
 from dispatcher.operations.webhooks import Webhooks
 
 FLUSH_SECONDS = 10
 """How often it is written down which keys were used."""
 
 
-def make_v1(*, webhooks: Webhooks, deliveries: Deliveries, keys: ApiKeys) -> web.Application:
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """What the calls ask."""
+
+    webhooks: Webhooks
+    deliveries: Deliveries
+    keys: ApiKeys
+    audit: Audit
+    catalogue: Catalogue
+    tests: EventTests
+    rotation: SecretRotation
+    redeliveries: Redeliveries
+    replays: Replays
+
+
+def all_routes(operations: Operations) -> tuple[Route, ...]:
+    """List every call of version 1, in the order of the document."""
+    return (
+        *WebhookCalls(operations.webhooks).routes(),
+        *ActionCalls(operations.tests, operations.rotation, operations.redeliveries).routes(),
+        *DeliveryCalls(operations.deliveries).routes(),
+        *ReplayCalls(operations.replays).routes(),
+        *CatalogueCalls(operations.catalogue).routes(),
+        *ApiKeyCalls(operations.keys).routes(),
+        *AuditCalls(operations.audit).routes(),
+    )
+
+
+def describe_api() -> dict[str, Any]:
+    """Return the OpenAPI document; nothing needs to run for it."""
+    nothing = cast("Any", None)
+    return make_document(all_routes(Operations(*(nothing for _ in Operations.__dataclass_fields__))))
+
+
+def make_v1(operations: Operations, idempotency: Idempotency, limits: RateLimits) -> web.Application:
     """Make version 1 of the API, to be mounted under `/v1` of another application.
 
     While it runs, it writes down every `FLUSH_SECONDS` which keys were used.
     """
     app = web.Application(middlewares=[add_request_id, answer_problems])
-    for route in (*WebhookCalls(webhooks).routes(), *DeliveryCalls(deliveries).routes()):
-        app.router.add_route(route.method, route.path, secured(keys, route.scope, route.handler))
+    routes: Sequence[Route] = all_routes(operations)
+    for route in routes:
+        handler = idempotent(idempotency, route.handler) if route.method == "POST" else route.handler
+        app.router.add_route(route.method, route.path, secured(operations.keys, limits, route.scope, handler))
+    app.add_routes(reference_routes(make_document(routes)))
 
     async def note_used_keys(_: web.Application) -> AsyncIterator[None]:
-        task = asyncio.create_task(_flush_for_ever(keys))
+        task = asyncio.create_task(_flush_for_ever(operations.keys))
         yield
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        await keys.flush_last_used()
+        await operations.keys.flush_last_used()
 
     app.cleanup_ctx.append(note_used_keys)
     return app
 
 
-def make_api(*, webhooks: Webhooks, deliveries: Deliveries, keys: ApiKeys) -> web.Application:
+def make_api(operations: Operations, idempotency: Idempotency, limits: RateLimits) -> web.Application:
     """Make an application that serves the API under `/v1`, and problem details everywhere else."""
     app = web.Application(middlewares=[add_request_id, answer_problems])
-    app.add_subapp("/v1", make_v1(webhooks=webhooks, deliveries=deliveries, keys=keys))
+    app.add_subapp("/v1", make_v1(operations, idempotency, limits))
     return app
 
 

@@ -3,33 +3,42 @@
 Source: RFC 6750 section 2.1 (bearer tokens).
 """
 
-from collections.abc import Awaitable, Callable
-
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from dispatcher.api.rate_limits import RateLimits
+from dispatcher.api.routes import AuthenticatedHandler
 from dispatcher.core.errors import UnauthorizedError
 from dispatcher.operations.api_keys import ApiKeys, allows
 from dispatcher.ports import ApiKey
 
-AuthenticatedHandler = Callable[[web.Request, ApiKey], Awaitable[web.StreamResponse]]
-"""Serves a request of a caller who is known, in the workspace of the caller's key."""
 
+def secured(keys: ApiKeys, limits: RateLimits, scope: str, handler: AuthenticatedHandler) -> Handler:
+    """Let a handler see only requests whose API key has a scope, at a rate that is allowed.
 
-def secured(keys: ApiKeys, scope: str, handler: AuthenticatedHandler) -> Handler:
-    """Let a handler see only requests whose API key has a scope.
-
-    The handler is called with the request and the key. Other requests end in `UnauthorizedError`, before a byte
-    of their body is read.
+    The handler is called with the request and the key. Other requests end in `UnauthorizedError` or a problem,
+    before a byte of their body is read.
     """
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        key = await keys.authenticate(_bearer(request))
+        key = await _caller(keys, limits, request)
+        limits.take_request(key.id)
         if not allows(key, scope):
             raise UnauthorizedError(f"this API key lacks the scope {scope}; use one that has it", forbidden=True)
         return await handler(request, key)
 
     return serve
+
+
+async def _caller(keys: ApiKeys, limits: RateLimits, request: web.Request) -> ApiKey:
+    bearer = _bearer(request)
+    address = request.remote or ""
+    limits.check_address(address)
+    try:
+        return await keys.authenticate(bearer)
+    except UnauthorizedError:
+        limits.count_guess(address)
+        raise
 
 
 def _bearer(request: web.Request) -> str:

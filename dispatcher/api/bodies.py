@@ -19,6 +19,7 @@ from dispatcher.operations.wrong_fields import shown_path
 MAX_BODY_BYTES = 64 * 1024
 READ_TIMEOUT_SECONDS = 20
 
+_BODY = web.RequestKey("body", bytes)
 _MEDIA_TYPES = ("application/json", "application/merge-patch+json")
 
 
@@ -39,7 +40,12 @@ async def read_object(request: web.Request) -> dict[str, Any]:
         )
     if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
         raise ProblemError(415, "send the body in UTF-8")
-    return parse_object(await _read(request))
+    return parse_object(await read_body(request))
+
+
+async def read_optional_object(request: web.Request) -> dict[str, Any]:
+    """Read the body as one JSON object; no body at all stands for an empty one. Raises what `read_object` does."""
+    return await read_object(request) if await read_body(request) else {}
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -63,6 +69,18 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidInputError({"": 'the body must be a JSON object, such as {"url": …}'})
     return value
+
+
+async def read_body(request: web.Request) -> bytes:
+    """Read the body to its end, within bounds of size and time; a second call returns the same bytes.
+
+    Raises:
+        ProblemError: 400 broken transfer, 408 too slow, 413 too large.
+    """
+    known = request.get(_BODY)
+    if known is None:
+        known = request[_BODY] = await _read(request)
+    return known
 
 
 async def _read(request: web.Request) -> bytes:

@@ -6,15 +6,15 @@ Source: RFC 9457 (problem details), RFC 6750 section 3 (WWW-Authenticate), RFC 9
 import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
-import orjson
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from dispatcher.api.answers import FieldProblem, Problem
 from dispatcher.api.request_ids import request_id_of
 from dispatcher.core.errors import (
+    ChangedError,
     ConflictError,
     DispatcherError,
     GoneError,
@@ -68,18 +68,18 @@ def problem(
         fields: Wrong fields: path to what is wrong with it.
         headers: Further headers.
     """
-    body: dict[str, Any] = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "request_id": request_id_of(request),
-    }
-    if fields is not None:
-        body["errors"] = [{"field": name, "problem": words} for name, words in fields.items()]
+    errors = None if fields is None else [FieldProblem(field=name, problem=words) for name, words in fields.items()]
+    body = Problem(
+        type="about:blank",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        request_id=request_id_of(request),
+        errors=errors,
+    )
     return web.Response(
         status=status,
-        body=orjson.dumps(body),
+        body=body.model_dump_json(exclude_none=True).encode("utf-8"),
         headers={"Content-Type": PROBLEM_JSON, "Cache-Control": "no-store", **(headers or {})},
     )
 
@@ -99,7 +99,7 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         return _unforeseen(request, error)
 
 
-def _of_error(request: web.Request, error: DispatcherError) -> web.Response:
+def _of_error(request: web.Request, error: DispatcherError) -> web.Response:  # noqa: PLR0911 - one for each kind
     match error:
         case InvalidInputError():
             count = len(error.fields)
@@ -111,6 +111,8 @@ def _of_error(request: web.Request, error: DispatcherError) -> web.Response:
             return problem(request, 404, str(error))
         case GoneError():
             return problem(request, 410, str(error))
+        case ChangedError():
+            return problem(request, 412, str(error))
         case ConflictError():
             return problem(request, 409, str(error))
         case UnavailableError():

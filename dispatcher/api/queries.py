@@ -4,14 +4,36 @@ from collections.abc import Collection
 
 from aiohttp import web
 
+from dispatcher.api.routes import Parameter
 from dispatcher.core.errors import InvalidInputError
 from dispatcher.operations.wrong_fields import MAX_PROBLEMS, shown_path
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 
-_PAGING = ("cursor", "limit")
-_MAX_CURSOR_LENGTH = 512
+MAX_CURSOR_LENGTH = 512
+
+PAGING = (
+    Parameter(
+        "cursor",
+        "next_cursor of the page before; left out for the first",
+        {"type": "string", "minLength": 1, "maxLength": MAX_CURSOR_LENGTH},
+    ),
+    Parameter(
+        "limit",
+        "how many rows a page has at most",
+        {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+    ),
+)
+"""What every listing that goes on takes."""
+
+SPAN = (
+    Parameter("since", "only what is from this time on", {"type": "string", "format": "date-time"}),
+    Parameter("until", "only what is before this time", {"type": "string", "format": "date-time"}),
+)
+"""What listings by time take."""
+
+_PAGING = tuple(parameter.name for parameter in PAGING)
 
 
 def read_query(request: web.Request, known: Collection[str] = ()) -> dict[str, str]:
@@ -51,7 +73,7 @@ def read_paging(query: dict[str, str]) -> tuple[str | None, int]:
     if not (limit.isascii() and limit.isdigit() and len(limit) <= len(str(MAX_LIMIT)) and 1 <= int(limit) <= MAX_LIMIT):
         problems["limit"] = f"send a whole number from 1 to {MAX_LIMIT}"
     cursor = query.get("cursor")
-    if cursor is not None and not 0 < len(cursor) <= _MAX_CURSOR_LENGTH:
+    if cursor is not None and not 0 < len(cursor) <= MAX_CURSOR_LENGTH:
         problems["cursor"] = "send next_cursor of the page before, or leave it out for the first page"
     if problems:
         raise InvalidInputError(problems)

@@ -8,47 +8,94 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from dispatcher.api.application import make_api
+from dispatcher.api.application import Operations, make_api
 from dispatcher.api.health import make_operations_app
+from dispatcher.api.rate_limits import RateLimits
 from dispatcher.app.clock import SystemClock, draw
-from dispatcher.app.connections import mongo_connection
+from dispatcher.app.connections import mongo_connection, sender_of
+from dispatcher.app.late_kafka import LateKafka
 from dispatcher.app.logging import configure
 from dispatcher.app.resolve import resolve_settings
 from dispatcher.app.serving import Listener, listen
 from dispatcher.app.supervisor import call_on_signals
 from dispatcher.config import Need
 from dispatcher.core.addresses import AddressPolicy
+from dispatcher.core.catalogue import Catalogue
 from dispatcher.core.errors import UnavailableError
 from dispatcher.core.sealing import Keyring
+from dispatcher.core.topics import TopicNames
+from dispatcher.http.sender import Sender
 from dispatcher.metrics import Metrics
 from dispatcher.mongo.api_keys import MongoApiKeys
+from dispatcher.mongo.audit import MongoAudit
 from dispatcher.mongo.client import Connection
+from dispatcher.mongo.delivery_log import MongoDeliveryLog
 from dispatcher.mongo.delivery_pages import MongoDeliveryPages
+from dispatcher.mongo.idempotency import MongoIdempotency
+from dispatcher.mongo.jobs import MongoReplays
 from dispatcher.mongo.webhooks import MongoWebhooks
 from dispatcher.operations.api_keys import ApiKeys
+from dispatcher.operations.audit import Audit
+from dispatcher.operations.catalogue import load_catalogue
 from dispatcher.operations.deliveries import Deliveries
+from dispatcher.operations.idempotency import Idempotency
+from dispatcher.operations.redelivery import Redeliveries
+from dispatcher.operations.replays import Replays
+from dispatcher.operations.rotation import SecretRotation
+from dispatcher.operations.test_events import EventTests
 from dispatcher.operations.webhooks import Webhooks
 from dispatcher.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 
-def build_api(settings: Settings, connection: Connection) -> web.Application:
-    """Build the REST API over a MongoDB connection."""
-    clock = SystemClock()
-    send = settings.send
+def build_api(settings: Settings, connection: Connection, *, limits: RateLimits | None = None) -> web.Application:
+    """Build the REST API over a MongoDB connection, within the running loop.
+
+    What it opens beside that (the sender of test events; Kafka, at first use) ends with the application.
+
+    Args:
+        settings: Of the whole process.
+        connection: MongoDB.
+        limits: Of requests; None: the usual ones.
+
+    Raises:
+        SettingsError: The event catalogue or the egress proxy is wrong.
+    """
+    catalogue = load_catalogue(settings.catalogue.schemas_dir)
+    kafka, sender = LateKafka(settings), sender_of(settings)
+    clock, keyring = SystemClock(), Keyring(settings.encryption_keys)
+    operations = _operations(settings, connection, catalogue, kafka, sender)
+    idempotency = Idempotency(MongoIdempotency(connection.idempotency), clock, keyring, draw)
+    app = make_api(operations, idempotency, limits or RateLimits(clock))
+
+    async def close(_: web.Application) -> None:
+        await sender.close()
+        await kafka.stop()
+
+    app.on_cleanup.append(close)
+    return app
+
+
+def _operations(
+    settings: Settings, connection: Connection, catalogue: Catalogue, kafka: LateKafka, sender: Sender
+) -> Operations:
+    clock, keyring, send = SystemClock(), Keyring(settings.encryption_keys), settings.send
+    names = TopicNames(settings.topics.prefix, settings.topics.tiers)
     store = MongoWebhooks(connection.webhooks)
-    webhooks = Webhooks(
-        store,
-        clock,
-        AddressPolicy(send.allow_http, send.allowed_networks, send.allowed_ports),
-        Keyring(settings.encryption_keys),
-        draw,
-    )
-    return make_api(
-        webhooks=webhooks,
-        deliveries=Deliveries(MongoDeliveryPages(connection.deliveries), store),
-        keys=ApiKeys(MongoApiKeys(connection.api_keys), clock, draw),
+    pages, log_writer = MongoDeliveryPages(connection.deliveries), MongoDeliveryLog(connection.deliveries)
+    audit = Audit(MongoAudit(connection.audit), clock, draw)
+    policy = AddressPolicy(send.allow_http, send.allowed_networks, send.allowed_ports)
+    return Operations(
+        webhooks=Webhooks(store, clock, policy, keyring, draw, known_types=lambda: catalogue.types, audit=audit),
+        deliveries=Deliveries(pages, store),
+        keys=ApiKeys(MongoApiKeys(connection.api_keys), clock, draw, audit=audit),
+        audit=audit,
+        catalogue=catalogue,
+        tests=EventTests(store, catalogue, sender, log_writer, keyring, clock, draw, send.user_agent),
+        rotation=SecretRotation(store, clock, keyring, draw, audit=audit),
+        redeliveries=Redeliveries(store, pages, log_writer, kafka, kafka, names, clock, draw),
+        replays=Replays(MongoReplays(connection.replays), store, clock, draw),
     )
 
 

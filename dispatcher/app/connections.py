@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from dispatcher.app.clock import SystemClock, draw
+from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.errors import DispatcherError, SettingsError
+from dispatcher.http.sender import Sender
 from dispatcher.kafka.producer import KafkaProducer
 from dispatcher.mongo.api_keys import MongoApiKeys
 from dispatcher.mongo.client import Connection, connect, ensure_indexes
@@ -40,6 +42,27 @@ async def mongo_connection(settings: Settings) -> AsyncIterator[Connection]:
         connection.close()
 
 
+def producer_of(settings: Settings) -> KafkaProducer:
+    """Make a producer, not connected yet."""
+    return KafkaProducer(
+        settings.kafka, max_record_bytes=settings.topics.max_event_bytes + RECORD_MARGIN_BYTES, compression="zstd"
+    )
+
+
+def sender_of(settings: Settings) -> Sender:
+    """Make a sender under the operator's guard, within the running loop.
+
+    Raises:
+        SettingsError: The egress proxy has another form.
+    """
+    send = settings.send
+    return Sender(
+        AddressPolicy(send.allow_http, send.allowed_networks, send.allowed_ports),
+        ca_bundle=send.ca_bundle,
+        egress_proxy=send.egress_proxy,
+    )
+
+
 @asynccontextmanager
 async def kafka_producer(settings: Settings) -> AsyncIterator[KafkaProducer]:
     """Connect a producer; at the end, what is under way is waited for.
@@ -48,9 +71,7 @@ async def kafka_producer(settings: Settings) -> AsyncIterator[KafkaProducer]:
         UnavailableError: Kafka is out of reach.
         MisconfiguredError: It refuses the credentials.
     """
-    producer = KafkaProducer(
-        settings.kafka, max_record_bytes=settings.topics.max_event_bytes + RECORD_MARGIN_BYTES, compression="zstd"
-    )
+    producer = producer_of(settings)
     await producer.start()
     try:
         yield producer

@@ -10,10 +10,10 @@ import orjson
 
 from dispatcher.app.clock import SystemClock, draw
 from dispatcher.app.connections import kafka_producer
-from dispatcher.app.samples import sample_of
 from dispatcher.core.errors import InvalidInputError
 from dispatcher.core.matching import TYPE
 from dispatcher.core.model import WORKSPACE_ID
+from dispatcher.operations.catalogue import load_catalogue
 from dispatcher.operations.identifiers import Draw, new_id
 from dispatcher.ports import Clock, OutgoingRecord, RecordProducer, RejectedRecordError
 from dispatcher.settings import Settings, TopicSettings
@@ -67,6 +67,7 @@ async def publish(settings: Settings, wanted: Publication, progress: Callable[[i
 
     Raises:
         InvalidInputError: Type, data, workspace or topic are wrong; nothing was published.
+        SettingsError: The sample is wanted, and the event catalogue is wrong.
         UnavailableError: Kafka is out of reach.
         MisconfiguredError: The topic does not exist, or Kafka refuses the credentials.
     """
@@ -148,8 +149,8 @@ def _source_topic(topics: TopicSettings) -> str:
 
 def _data(settings: Settings, wanted: Publication) -> tuple[Any, bool]:
     if wanted.data_json is None:
-        sample = sample_of(wanted.event_type, settings.catalogue.schemas_dir)
-        return ({}, False) if sample is None else (sample, True)
+        entry = load_catalogue(settings.catalogue.schemas_dir).get(wanted.event_type)
+        return ({}, False) if entry is None else (entry.sample, True)
     try:
         return orjson.loads(wanted.data_json), True
     except orjson.JSONDecodeError as error:

@@ -17,18 +17,18 @@ import uvloop
 from dispatcher.api.health import make_operations_app
 from dispatcher.app.child import ControlChannel
 from dispatcher.app.clock import SystemClock
-from dispatcher.app.connections import kafka_producer, mongo_connection
+from dispatcher.app.connections import kafka_producer, mongo_connection, sender_of
 from dispatcher.app.logging import configure
+from dispatcher.app.replays import WorkerReplays
 from dispatcher.app.resolve import resolve_settings
 from dispatcher.app.serving import Listener, listen
 from dispatcher.app.supervisor import call_on_signals
-from dispatcher.core.addresses import AddressPolicy
+from dispatcher.core.catalogue import Catalogue
 from dispatcher.core.errors import DispatcherError, MisconfiguredError, TopicsError, UnavailableError
 from dispatcher.core.matching import SubscriptionIndex
 from dispatcher.core.model import RetryTier
 from dispatcher.core.sealing import Keyring
 from dispatcher.core.topics import TopicNames, group_of
-from dispatcher.http.sender import Sender
 from dispatcher.kafka import topics
 from dispatcher.kafka.consumer import KafkaConsumer
 from dispatcher.kafka.lag import LagReader
@@ -38,8 +38,9 @@ from dispatcher.mongo.client import Connection
 from dispatcher.mongo.delivery_log import MongoDeliveryLog
 from dispatcher.mongo.subscription_feed import SubscriptionFeed
 from dispatcher.mongo.webhooks import MongoWebhooks
+from dispatcher.operations.catalogue import load_catalogue
 from dispatcher.pipeline.pipeline import Limits, Outside, Pipeline
-from dispatcher.settings import Settings
+from dispatcher.settings import DEAD_LETTER, Settings
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +61,7 @@ class Worker:
         settings: All of them.
         connection: MongoDB.
         producer: Kafka's producer.
+        catalogue: The event types that are known.
         former_tiers: Tiers that are no longer configured and whose topics are to be emptied.
     """
 
@@ -68,6 +70,7 @@ class Worker:
         settings: Settings,
         connection: Connection,
         producer: KafkaProducer,
+        catalogue: Catalogue,
         former_tiers: tuple[RetryTier, ...] = (),
     ) -> None:
         self._settings = settings
@@ -84,11 +87,7 @@ class Worker:
         self.index = SubscriptionIndex()
         webhooks = MongoWebhooks(connection.webhooks)
         self._feed = SubscriptionFeed(connection.webhooks, self.index, self._clock)
-        self._sender = Sender(
-            AddressPolicy(settings.send.allow_http, settings.send.allowed_networks, settings.send.allowed_ports),
-            ca_bundle=settings.send.ca_bundle,
-            egress_proxy=settings.send.egress_proxy,
-        )
+        self._sender = sender_of(settings)
         self.pipeline = Pipeline(
             Outside(self._sender, producer, MongoDeliveryLog(connection.deliveries), webhooks, self._clock),
             self.index,
@@ -99,11 +98,14 @@ class Worker:
                 settings.topics.max_event_bytes,
                 settings.topics.default_workspace,
                 settings.send.user_agent,
+                catalogue,
+                settings.catalogue.policy == DEAD_LETTER,
             ),
             self.metrics,
             self._is_fresh,
             self.fail,
         )
+        self._replays = WorkerReplays(settings, connection, producer, self._names.replay, self._clock, self.metrics)
         self._consumers: list[KafkaConsumer] = []
         self._add_roles()
         self.metrics.gauge("index_subscriptions", "Subscriptions in memory", lambda: self._feed.size)
@@ -143,6 +145,7 @@ class Worker:
                 gc.enable()
                 gc.set_threshold(50_000, 20, 50)
             tasks.append(asyncio.create_task(self._run_pipeline(), name="pipeline"))
+            tasks.append(asyncio.create_task(self._run_replays(), name="replays"))
             tasks.append(asyncio.create_task(self._watch(), name="watch"))
             tasks.append(asyncio.create_task(self._measure_lag(), name="lag"))
             await self._stop.wait()
@@ -229,13 +232,18 @@ class Worker:
         except* Exception as group:  # noqa: BLE001 - whatever it is, the worker can't go on
             self.fail(group)
 
+    async def _run_replays(self) -> None:
+        try:
+            await self._replays.run()
+        except Exception as error:  # noqa: BLE001 - whatever it is, jobs would stand still unnoticed
+            self.fail(error)
+
     async def _watch(self) -> None:
-        with stuck_loop_watch():
-            while True:
-                await asyncio.sleep(WATCH_SECONDS)
-                failures = [consumer.failure for consumer in self._consumers] + [self._producer.failure]
-                if (fault := next((each for each in failures if each is not None), None)) is not None:
-                    self.fail(fault)
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            failures = [consumer.failure for consumer in self._consumers] + [self._producer.failure]
+            if (fault := next((each for each in failures if each is not None), None)) is not None:
+                self.fail(fault)
 
     async def _measure_lag(self) -> None:
         consumer_group = self._settings.topics.consumer_group
@@ -301,10 +309,12 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
     """Connect everything that a worker needs.
 
     Raises:
+        SettingsError: The event catalogue is wrong.
         TopicsError: The own topics are missing or wrong.
         UnavailableError: Kafka or MongoDB is out of reach.
         MisconfiguredError: Kafka refuses the credentials.
     """
+    catalogue = load_catalogue(settings.catalogue.schemas_dir)
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(mongo_connection(settings))
         if problems := await topics.check(settings.kafka, settings.topics):
@@ -313,7 +323,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
         producer = await stack.enter_async_context(kafka_producer(settings))
         if former:
             log.warning("tiers that are no longer configured are emptied", tiers=[tier.name for tier in former])
-        yield Worker(settings, connection, producer, tuple(former))
+        yield Worker(settings, connection, producer, catalogue, tuple(former))
 
 
 async def serve_worker(
@@ -335,7 +345,8 @@ async def serve_worker(
         app = make_operations_app(lambda: True, worker.readiness, page)
         async with listen(app, Listener(settings.server.metrics_host, settings.server.metrics_port)) as port:
             announce(port)
-            await worker.run()
+            with stuck_loop_watch():
+                await worker.run()
 
 
 def allow_open_files() -> None:

@@ -15,6 +15,7 @@ COMMANDS = {
     "api-keys": ("dispatcher.cli.api_keys:api_keys", "Create, list and revoke API keys."),
     "publish": ("dispatcher.cli.publish:publish", "Put events on the source topic."),
     "receive": ("dispatcher.cli.roles:receive", "Show and verify the webhooks that arrive: an endpoint to try with."),
+    "openapi": ("dispatcher.cli.openapi:openapi", "Print the REST API's OpenAPI document."),
     "settings": ("dispatcher.cli.settings:settings", "Show the settings as they hold."),
     "demo": ("dispatcher.cli.roles:demo", "Tell the whole story in a terminal, in under a minute."),
 }

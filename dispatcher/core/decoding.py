@@ -9,6 +9,7 @@ import base64
 import binascii
 import datetime as dt
 import re
+from collections.abc import Callable
 from typing import Any
 
 from dispatcher.core.errors import UndecodableError
@@ -16,6 +17,9 @@ from dispatcher.core.json_form import Document, dump, parse
 from dispatcher.core.matching import TYPE
 from dispatcher.core.model import WORKSPACE_ID, DeadLetterReason, Event, Origin, RecordHeaders
 from dispatcher.core.records import kept_headers
+
+CheckData = Callable[[str, Any], None]
+"""Told the type of an event and its `data`, parsed; raises UndecodableError to refuse it."""
 
 _ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -27,7 +31,13 @@ _CORE_ATTRIBUTES = frozenset({"id", "type", "source", "time", "specversion", "da
 _ATTRIBUTE = re.compile(r"[a-z0-9]{1,64}")
 
 
-def decode(value: bytes | None, headers: RecordHeaders, origin: Origin, default_workspace: str | None) -> Event:
+def decode(
+    value: bytes | None,
+    headers: RecordHeaders,
+    origin: Origin,
+    default_workspace: str | None,
+    check_data: CheckData | None = None,
+) -> Event:
     """Decode a record of a source topic, or an own record that carries such a record's value and headers on.
 
     Args:
@@ -35,13 +45,12 @@ def decode(value: bytes | None, headers: RecordHeaders, origin: Origin, default_
         headers: Its headers; `dispatcher-*` ones mean nothing here.
         origin: Coordinates on the source topic: what a missing id or time is made from.
         default_workspace: Workspace of events that name none; None refuses them.
+        check_data: Called last, with what is otherwise an event; None checks nothing.
 
     Raises:
-        UndecodableError: It is no event; carries the dead letter's reason and says what is wrong, with the byte
-            where that is known.
+        UndecodableError: It is no event, or `check_data` refuses it; carries the dead letter's reason and says what
+            is wrong, with the byte where that is known.
     """
-    if not value:
-        raise UndecodableError("the record has no value" if value is None else "the record's value is empty")
     kept: RecordHeaders = ()
     structured = False
     if headers:
@@ -50,29 +59,35 @@ def decode(value: bytes | None, headers: RecordHeaders, origin: Origin, default_
         structured = _media_type(named.get("content-type", b"")).startswith(_STRUCTURED)
         # The binding's rule: the content type alone tells structured mode, whatever else the headers say.
         if not structured and "ce_specversion" in named:
-            return _binary(value, named, kept, origin, default_workspace)
+            return _binary(value or b"", named, kept, origin, default_workspace, check_data)
+    if not value:
+        raise UndecodableError("the record has no value" if value is None else "the record's value is empty")
     document = parse(value)
     fields = document.value
     if type(fields) is not dict:
         raise UndecodableError('the value is JSON, but no object; write {"type": …, "data": {…}}')
     if structured or "specversion" in fields:
-        return _structured(document, kept, value, origin, default_workspace)
+        return _structured(document, kept, value, origin, default_workspace, check_data)
     context = fields.get("context")
     if context is not None and type(context) is not dict:
         raise UndecodableError("context is neither an object nor null")
-    return Event(
+    data = fields.get("data")
+    event = Event(
         _event_id(fields.get("id"), origin),
         _event_type(fields.get("type")),
         _created_at(fields.get("created_at"), origin),
         _workspace(fields.get("workspace_id"), default_workspace),
         "",
-        document.dump(fields.get("data")),
+        document.dump(data),
         None if context is None else document.dump(context),
         _traceparent(kept, None),
         origin,
         value,
         kept,
     )
+    if check_data is not None:
+        check_data(event.type, data)
+    return event
 
 
 def rfc3339(unix_ms: int) -> str:
@@ -86,7 +101,12 @@ def rfc3339(unix_ms: int) -> str:
 
 
 def _binary(
-    value: bytes, named: dict[str, bytes], kept: RecordHeaders, origin: Origin, default_workspace: str | None
+    value: bytes,
+    named: dict[str, bytes],
+    kept: RecordHeaders,
+    origin: Origin,
+    default_workspace: str | None,
+    check_data: CheckData | None,
 ) -> Event:
     if not _is_json(_media_type(named.get("content-type", b"application/json"))):
         raise UndecodableError("the CloudEvent's data must be JSON; set the content-type header to application/json")
@@ -97,12 +117,21 @@ def _binary(
                 attributes[name[3:]] = raw.decode()
             except UnicodeDecodeError:
                 raise UndecodableError(f"the header {name} is not UTF-8") from None
-    document = parse(value)
-    return _cloud_event(attributes, document.dump(document.value), kept, value, origin, default_workspace)
+    # An event may be without data; in structured mode it then lacks the member, which is null as well.
+    document = parse(value) if value else Document(None, plain=True)
+    event = _cloud_event(attributes, document.dump(document.value), kept, value, origin, default_workspace)
+    if check_data is not None:
+        check_data(event.type, document.value)
+    return event
 
 
 def _structured(
-    document: Document, kept: RecordHeaders, value: bytes, origin: Origin, default_workspace: str | None
+    document: Document,
+    kept: RecordHeaders,
+    value: bytes,
+    origin: Origin,
+    default_workspace: str | None,
+    check_data: CheckData | None,
 ) -> Event:
     fields = document.value
     content_type = fields.get("datacontenttype")
@@ -114,14 +143,19 @@ def _structured(
     if encoded is not None and "data" in fields:
         raise UndecodableError("the CloudEvent has both data and data_base64; send one of them")
     if encoded is None:
-        data_json = document.dump(fields.get("data"))
+        data = fields.get("data")
+        data_json = document.dump(data)
     else:
         try:
             inner = parse(base64.b64decode(encoded, validate=True))
         except (binascii.Error, TypeError, ValueError):
             raise UndecodableError("data_base64 is no base64") from None
-        data_json = inner.dump(inner.value)
-    return _cloud_event(fields, data_json, kept, value, origin, default_workspace)
+        data = inner.value
+        data_json = inner.dump(data)
+    event = _cloud_event(fields, data_json, kept, value, origin, default_workspace)
+    if check_data is not None:
+        check_data(event.type, data)
+    return event
 
 
 def _cloud_event(

@@ -1,14 +1,16 @@
 """Reads single records again, by their coordinates."""
 
 import asyncio
+from collections.abc import Iterable, Mapping
 
 from aiokafka import errors
 from aiokafka.client import AIOKafkaClient
 from aiokafka.structs import TopicPartition
 
+from dispatcher.kafka.batches import Batches
 from dispatcher.kafka.client import CLOSE_SECONDS, ErrorKind, as_dispatcher_error, bounded, kind_of, started_client
 from dispatcher.kafka.fetching import fetch
-from dispatcher.ports import ConsumedRecord, UnreadableRecord
+from dispatcher.ports import ConsumedRecord, Coordinates, UnreadableRecord
 from dispatcher.settings import KafkaSettings
 
 READ_SECONDS = 10.0
@@ -40,11 +42,39 @@ class RecordReader:
             UnavailableError: Kafka is out of reach.
             MisconfiguredError: It refuses.
         """
-        try:
-            async with asyncio.timeout(READ_SECONDS):
-                return await self._read(TopicPartition(topic, partition), offset)
-        except (errors.KafkaError, TimeoutError, OSError) as error:
-            raise as_dispatcher_error(error, f"reading {topic}-{partition} at {offset}") from error
+        fetched = await self._bounded(TopicPartition(topic, partition), offset)
+        for entry in () if fetched is None else fetched.entries:
+            if entry.offset == offset:
+                return None if isinstance(entry, UnreadableRecord) else entry
+        return None
+
+    async def read_many(self, wanted: Iterable[Coordinates]) -> Mapping[Coordinates, ConsumedRecord]:
+        """Read records in the order of their coordinates; what one fetch brings is used for all of them.
+
+        Returns:
+            Those that are there; see `read`.
+
+        Raises:
+            UnavailableError: Kafka is out of reach.
+            MisconfiguredError: It refuses.
+        """
+        found: dict[Coordinates, ConsumedRecord] = {}
+        seen: dict[Coordinates, ConsumedRecord] = {}
+        here, position = None, 0
+        for topic, partition, offset in sorted(set(wanted)):
+            if here != (topic, partition) or offset >= position:
+                here, position, seen = (topic, partition), offset + 1, {}
+                fetched = await self._bounded(TopicPartition(topic, partition), offset)
+                if fetched is not None:
+                    position = max(position, fetched.position)
+                    seen = {
+                        (topic, partition, entry.offset): entry
+                        for entry in fetched.entries
+                        if not isinstance(entry, UnreadableRecord)
+                    }
+            if (record := seen.get((topic, partition, offset))) is not None:
+                found[topic, partition, offset] = record
+        return found
 
     async def stop(self) -> None:
         """Close."""
@@ -52,24 +82,27 @@ class RecordReader:
         if client is not None:
             await bounded(client.close(), CLOSE_SECONDS, "record reader")
 
-    async def _read(self, partition: TopicPartition, offset: int) -> ConsumedRecord | None:
+    async def _bounded(self, partition: TopicPartition, offset: int) -> Batches | None:
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                return await self._fetch(partition, offset)
+        except (errors.KafkaError, TimeoutError, OSError) as error:
+            doing = f"reading {partition.topic}-{partition.partition} at {offset}"
+            raise as_dispatcher_error(error, doing) from error
+
+    async def _fetch(self, partition: TopicPartition, offset: int) -> Batches | None:
         client = await self._started()
         while True:
             if not await self._known(client, partition):
                 return None
             try:
-                found = await fetch(client, partition, offset, max_bytes=self._max_bytes)
+                return await fetch(client, partition, offset, max_bytes=self._max_bytes)
             except errors.OffsetOutOfRangeError:
                 return None
             except errors.KafkaError as error:
                 if kind_of(error) is not ErrorKind.RETRIABLE or not error.retriable:
                     raise
                 await asyncio.sleep(_PAUSE_SECONDS)
-                continue
-            for entry in found.entries:
-                if entry.offset == offset:
-                    return None if isinstance(entry, UnreadableRecord) else entry
-            return None
 
     async def _known(self, client: AIOKafkaClient, partition: TopicPartition) -> bool:
         """See whether a partition exists, without making a broker create its topic."""

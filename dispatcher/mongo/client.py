@@ -19,6 +19,8 @@ WRITE_TIMEOUT_MS = 10_000
 SILENCE_MS = 15_000
 AUDIT_DAYS = 400
 """How long changes are kept: a year, and what it takes to look back on one."""
+REPLAY_DAYS = 90
+"""How long finished replay jobs are kept."""
 MAJORITY: Document = {"w": "majority", "j": True, "wtimeout": WRITE_TIMEOUT_MS}
 """Acknowledged when the majority's journals have it: no election and no crash takes it back."""
 
@@ -39,6 +41,11 @@ _AUDIT_INDEXES = (
     IndexModel([("at", ASCENDING)], name=_TTL_INDEX, expireAfterSeconds=AUDIT_DAYS * _SECONDS_PER_DAY),
 )
 _IDEMPOTENCY_INDEXES = (IndexModel([("expires_at", ASCENDING)], name=_TTL_INDEX, expireAfterSeconds=0),)
+_REPLAY_INDEXES = (
+    IndexModel([("workspace_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)], name="list"),
+    IndexModel([("status", ASCENDING), ("updated_at", ASCENDING)], name="take"),
+    IndexModel([("finished_at", ASCENDING)], name=_TTL_INDEX, expireAfterSeconds=REPLAY_DAYS * _SECONDS_PER_DAY),
+)
 # Names of fields: see dispatcher/mongo/delivery_documents.py.
 _DELIVERY_INDEXES = (
     IndexModel([("s", ASCENDING), ("c", DESCENDING), ("_id", DESCENDING), ("st", ASCENDING)], name="list"),
@@ -86,6 +93,11 @@ class Connection:
     def idempotency(self) -> Collection:
         """Requests with an idempotency key; reads see only what a majority has."""
         return self.database.get_collection("idempotency", read_concern=ReadConcern("majority"))
+
+    @property
+    def replays(self) -> Collection:
+        """The replay jobs; reads see only what a majority has."""
+        return self.database.get_collection("replays", read_concern=ReadConcern("majority"))
 
     async def ping(self) -> None:
         """Return when the primary answers.
@@ -137,6 +149,7 @@ async def ensure_indexes(connection: Connection, settings: MongoSettings) -> Non
     with unavailable_errors():
         await connection.webhooks.create_indexes(list(_WEBHOOK_INDEXES))
         await connection.api_keys.create_indexes(list(_API_KEY_INDEXES))
+        await connection.replays.create_indexes(list(_REPLAY_INDEXES))
         await connection.audit.create_indexes(list(_AUDIT_INDEXES))
         await connection.idempotency.create_indexes(list(_IDEMPOTENCY_INDEXES))
         await connection.deliveries.create_indexes(list(_DELIVERY_INDEXES))

@@ -93,7 +93,9 @@ def _conditions(wanted: DeliveryFilter, status: str | None) -> dict[str, Any]:
     if wanted.subscription_id is not None:
         conditions["s"] = wanted.subscription_id
     if wanted.reason is not None:
-        conditions["a"] = {"$elemMatch": {"x": wanted.reason}}
+        # The greatest step says where the delivery stands, as in the merging update.
+        standing = {"$let": {"vars": {"standing": {"$max": "$a"}}, "in": "$$standing.x"}}
+        conditions["$expr"] = {"$eq": [standing, {"$literal": wanted.reason}]}
     span = {}
     if wanted.since_ms is not None:
         span["$gte"] = DatetimeMS(wanted.since_ms)

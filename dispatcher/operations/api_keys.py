@@ -4,15 +4,19 @@ import base64
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from dispatcher.core.errors import InvalidInputError, NotFoundError, UnauthorizedError, UnavailableError
 from dispatcher.core.model import WORKSPACE_ID
+from dispatcher.operations.api_key_fields import MAX_NAME_LENGTH, read_new_api_key
+from dispatcher.operations.audit import COMMAND_LINE, Audit
 from dispatcher.operations.identifiers import Draw, new_id
-from dispatcher.ports import ApiKey, ApiKeyStore, Clock
+from dispatcher.operations.text_rules import is_line
+from dispatcher.operations.times import parse_rfc3339, rfc3339
+from dispatcher.ports import Actor, ApiKey, ApiKeyStore, Clock, Page
 
 KEY_PREFIX = "whk_"
 SCOPES = ("read", "write", "admin")
-MAX_NAME_LENGTH = 200
 
 _SECRET_BYTES = 32
 _CACHE_SECONDS = 1.0
@@ -43,17 +47,31 @@ class ApiKeys:
         store: Where they are kept.
         clock: Time.
         draw: Random bytes, fit for secrets.
+        audit: Where changes are written down; None: nowhere.
     """
 
-    def __init__(self, store: ApiKeyStore, clock: Clock, draw: Draw) -> None:
+    def __init__(self, store: ApiKeyStore, clock: Clock, draw: Draw, *, audit: Audit | None = None) -> None:
+        self._audit = audit
         self._store = store
         self._clock = clock
         self._draw = draw
         self._found: dict[bytes, tuple[float, ApiKey]] = {}
         self._used: set[str] = set()
 
+    async def create_from(self, workspace_id: str, sent: Any, *, by: Actor = COMMAND_LINE) -> CreatedApiKey:
+        """Make a key from what a caller sent, an object as `NewApiKey` describes; raises what `create` does."""
+        fields = read_new_api_key(sent)
+        expires_at_ms = None if fields.expires_at is None else parse_rfc3339(fields.expires_at)
+        return await self.create(workspace_id, fields.name, fields.scopes, expires_at_ms, by=by)
+
     async def create(
-        self, workspace_id: str, name: str | None, scopes: Collection[str], expires_at_ms: int | None = None
+        self,
+        workspace_id: str,
+        name: str | None,
+        scopes: Collection[str],
+        expires_at_ms: int | None = None,
+        *,
+        by: Actor = COMMAND_LINE,
     ) -> CreatedApiKey:
         """Make a key.
 
@@ -62,6 +80,7 @@ class ApiKeys:
             name: Shown in lists, or None.
             scopes: Some of `SCOPES`.
             expires_at_ms: Unix milliseconds from which it is refused, or None.
+            by: Who makes it.
 
         Raises:
             InvalidInputError: It names every wrong field; nothing is stored.
@@ -73,8 +92,8 @@ class ApiKeys:
             problems["workspace_id"] = (
                 "send 1 to 64 letters, digits, dots, hyphens and underscores, a letter, digit or underscore first"
             )
-        if name is not None and not (0 < len(name) <= MAX_NAME_LENGTH and name.isprintable()):
-            problems["name"] = f"send 1 to {MAX_NAME_LENGTH} printable characters"
+        if name is not None and not (0 < len(name) <= MAX_NAME_LENGTH and is_line(name)):
+            problems["name"] = f"send 1 to {MAX_NAME_LENGTH} characters without control characters"
         if not scopes or not set(scopes) <= set(SCOPES):
             problems["scopes"] = f"send one or more of {', '.join(SCOPES)}"
         if expires_at_ms is not None and expires_at_ms <= now_ms:
@@ -91,6 +110,7 @@ class ApiKeys:
             expires_at_ms=expires_at_ms,
         )
         await self._store.insert(key, _hash(plaintext))
+        await self._note(by, "api_key.create", key)
         return CreatedApiKey(key, plaintext)
 
     async def list(self, workspace_id: str | None) -> Sequence[ApiKey]:
@@ -101,15 +121,26 @@ class ApiKeys:
         """
         return await self._store.list(workspace_id)
 
-    async def revoke(self, workspace_id: str | None, key_id: str) -> None:
+    async def page(self, workspace_id: str, cursor: str | None, limit: int) -> Page[ApiKey]:
+        """Return one page of a workspace's keys, newest first.
+
+        Raises:
+            InvalidInputError: The cursor is none of ours.
+            UnavailableError: The store is out of reach.
+        """
+        return await self._store.page(workspace_id, cursor, limit)
+
+    async def revoke(self, workspace_id: str | None, key_id: str, *, by: Actor = COMMAND_LINE) -> None:
         """Revoke a key of a workspace (None: of any); it is refused within a second everywhere.
 
         Raises:
             NotFoundError: There is no such key.
             UnavailableError: The store is out of reach.
         """
-        if not await self._store.delete(workspace_id, key_id):
+        key = next((key for key in await self._store.list(workspace_id) if key.id == key_id), None)
+        if key is None or not await self._store.delete(workspace_id, key_id):
             raise NotFoundError("there is no such API key; list the keys to see those there are")
+        await self._note(by, "api_key.revoke", key)
         self._found = {digest: found for digest, found in self._found.items() if found[1].id != key_id}
 
     async def authenticate(self, bearer: str) -> ApiKey:
@@ -145,6 +176,15 @@ class ApiKeys:
             await self._store.touch(used, self._clock.now_ms())
         except UnavailableError:
             self._used |= used
+
+    async def _note(self, by: Actor, action: str, key: ApiKey) -> None:
+        if self._audit is None:
+            return
+        expires_at = None if key.expires_at_ms is None else rfc3339(key.expires_at_ms)
+        told = {"name": key.name, "scopes": sorted(key.scopes), "expires_at": expires_at}
+        created = action == "api_key.create"
+        changes = {name: (None, value) if created else (value, None) for name, value in told.items()}
+        await self._audit.note(key.workspace_id, by, action, key.id, changes)
 
     def _remembered(self, digest: bytes) -> ApiKey | None:
         found = self._found.get(digest)

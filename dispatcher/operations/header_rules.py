@@ -36,6 +36,23 @@ _SET_BY_DISPATCHER_PREFIXES = ("x-webhook-", "x-signature", "webhook-", "proxy-"
 _CREDENTIALS = frozenset({"authorization", "cookie", "x-api-key"})
 
 
+def _either_case(word: str) -> str:
+    return "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else letter for letter in word)
+
+
+_FORBIDDEN = "|".join(
+    (
+        *(f"{_either_case(name)}$" for name in sorted(_SET_BY_DISPATCHER | _CREDENTIALS)),
+        *(_either_case(prefix) for prefix in _SET_BY_DISPATCHER_PREFIXES),
+    )
+)
+NAME_PATTERN = f"^(?!{_FORBIDDEN})[!#$%&'*+.^_`|~0-9A-Za-z-]{{1,100}}$"
+"""What `check_header_name` accepts, as a pattern that Python and JavaScript read alike."""
+
+VALUE_PATTERN = "^(?:[!-~](?:[ -~]*[!-~])?)?$"
+"""What `check_header_value` accepts, apart from the length."""
+
+
 def check_header_name(name: str) -> str:
     """Return a static header's name as it is.
 

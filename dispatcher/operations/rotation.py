@@ -9,11 +9,12 @@ from dispatcher.core.errors import ConflictError, InvalidInputError, NotFoundErr
 from dispatcher.core.model import SealedSecret, Webhook
 from dispatcher.core.sealing import NONCE_BYTES, Keyring, SealPurpose, binding
 from dispatcher.core.signing import generate_secret
+from dispatcher.operations.audit import COMMAND_LINE, Audit
 from dispatcher.operations.identifiers import Draw
 from dispatcher.operations.inputs import Input, read_input
 from dispatcher.operations.webhook_fields import Secret
 from dispatcher.operations.webhooks import Warned, odd_secret
-from dispatcher.ports import Clock, WebhookStore
+from dispatcher.ports import Actor, Clock, WebhookStore
 
 MAX_OVERLAP_SECONDS = 7 * 86_400
 MAX_SECRETS = 5
@@ -60,15 +61,19 @@ class SecretRotation:
         clock: Time.
         keyring: Seals secrets before they reach the store.
         draw: Random bytes, fit for secrets.
+        audit: Where rotations are written down; None: nowhere.
     """
 
-    def __init__(self, store: WebhookStore, clock: Clock, keyring: Keyring, draw: Draw) -> None:
+    def __init__(
+        self, store: WebhookStore, clock: Clock, keyring: Keyring, draw: Draw, *, audit: Audit | None = None
+    ) -> None:
         self._store = store
         self._clock = clock
         self._keyring = keyring
         self._draw = draw
+        self._audit = audit
 
-    async def rotate(self, workspace_id: str, webhook_id: str, sent: Any) -> RotatedSecret:
+    async def rotate(self, workspace_id: str, webhook_id: str, sent: Any, *, by: Actor = COMMAND_LINE) -> RotatedSecret:
         """Put a new secret in the place of the present one.
 
         Without overlap the present secret, and those that still overlap, sign nothing more. With overlap, each of
@@ -78,6 +83,7 @@ class SecretRotation:
             workspace_id: The tenant.
             webhook_id: `wh_…`.
             sent: A JSON-like object: any of `secret` and `overlap_seconds`.
+            by: Who asks for it.
 
         Raises:
             InvalidInputError: It names every wrong field; nothing is changed.
@@ -95,6 +101,8 @@ class SecretRotation:
                 )
             rotated = self._rotated(webhook, secret, wanted.overlap_seconds or 0)
             if await self._store.replace(rotated.webhook, expected_revision=webhook.subscription.revision):
+                if self._audit is not None:
+                    await self._audit.note(workspace_id, by, "webhook.rotate_secret", webhook_id)
                 return rotated
         raise ConflictError("the webhook was changed by others at the same time; rotate its secret again")
 

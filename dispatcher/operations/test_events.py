@@ -5,20 +5,20 @@ it, and no answer of the endpoint changes the webhook.
 """
 
 import asyncio
-from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from pydantic import Field
 
+from dispatcher.core.catalogue import Catalogue
 from dispatcher.core.decoding import decode, rfc3339
 from dispatcher.core.delivery_id import DeliveryIds
 from dispatcher.core.delivery_log import DeliveryStatus, LogEntry
 from dispatcher.core.errors import InvalidInputError, InvalidUrlError, NotFoundError, SealError, UnavailableError
 from dispatcher.core.exchange import Request, Response
 from dispatcher.core.json_form import dump
-from dispatcher.core.matching import matches
+from dispatcher.core.matching import patterns_of
 from dispatcher.core.model import Event, Origin, Subscription
 from dispatcher.core.outcome import describe, is_success
 from dispatcher.core.rendering import RequestTemplate, unsendable
@@ -32,27 +32,14 @@ log = structlog.get_logger(__name__)
 EVENT_ID_PREFIX = "evt_test_"
 
 
-class TestRequest(Input):
+class EventTestInput(Input):
     """What a test takes."""
 
     type: str | None = Field(None, description="one event type of the catalogue, such as user.created")
 
 
 @dataclass(frozen=True, slots=True)
-class SampleEvents:
-    """The samples of the event catalogue.
-
-    Attributes:
-        types: Every type that has one, in the catalogue's order.
-        data: Returns the sample `data` of one of them.
-    """
-
-    types: Callable[[], Collection[str]]
-    data: Callable[[str], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class TestResult:
+class EventTestResult:
     """What came of a test.
 
     Attributes:
@@ -76,12 +63,12 @@ class TestResult:
     error: str
 
 
-class TestEvents:
+class EventTests:
     """Sends test events; each call sees one workspace and nothing else.
 
     Args:
         store: Where webhooks are kept.
-        samples: What is sent.
+        catalogue: Its samples are what is sent.
         sender: Sends, under the same guard as deliveries are.
         log_writer: Takes the result.
         keyring: Opens the webhook's secrets.
@@ -93,7 +80,7 @@ class TestEvents:
     def __init__(
         self,
         store: WebhookStore,
-        samples: SampleEvents,
+        catalogue: Catalogue,
         sender: Sender,
         log_writer: DeliveryLogWriter,
         keyring: Keyring,
@@ -102,7 +89,7 @@ class TestEvents:
         user_agent: str,
     ) -> None:
         self._store = store
-        self._samples = samples
+        self._catalogue = catalogue
         self._sender = sender
         self._log = log_writer
         self._keyring = keyring
@@ -110,7 +97,7 @@ class TestEvents:
         self._draw = draw
         self._user_agent = user_agent
 
-    async def send(self, workspace_id: str, webhook_id: str, sent: Any) -> TestResult:
+    async def send(self, workspace_id: str, webhook_id: str, sent: Any) -> EventTestResult:
         """Send a sample and wait for the outcome, at most for the webhook's timeout and a second for the body.
 
         Args:
@@ -123,7 +110,7 @@ class TestEvents:
             NotFoundError: There is no such webhook in this workspace.
             UnavailableError: The store is out of reach; nothing is sent.
         """
-        wanted = read_input(TestRequest, sent)
+        wanted = read_input(EventTestInput, sent)
         webhook = await self._store.get(workspace_id, webhook_id)
         if webhook is None:
             raise NotFoundError("there is no such webhook in this workspace; GET /v1/webhooks lists those there are")
@@ -136,11 +123,12 @@ class TestEvents:
         return result
 
     def _type_of(self, given: str | None, subscription: Subscription) -> str:
-        types = self._samples.types()
+        types = self._catalogue.types
         if given is None:
             if not types:
                 raise InvalidInputError({"type": "the event catalogue is empty: there is nothing to send"})
-            return next((each for each in types if matches(subscription.events, each)), next(iter(types)))
+            wanted = set(subscription.events)
+            return next((each for each in types if not wanted.isdisjoint(patterns_of(each))), next(iter(types)))
         if given not in types:
             raise InvalidInputError(
                 {"type": "has no sample in the event catalogue; send a type that GET /v1/event-types lists"}
@@ -154,7 +142,7 @@ class TestEvents:
             "type": event_type,
             "created_at": rfc3339(now_ms),
             "workspace_id": workspace_id,
-            "data": self._samples.data(event_type),
+            "data": self._catalogue.types[event_type].sample,
         }
         # No topic has it: nothing can read it again.
         return decode(dump(envelope), (), Origin("", -1, -1, now_ms), None)
@@ -167,7 +155,7 @@ class TestEvents:
             return unsendable(error)
         return await _answer_to(self._sender, request)
 
-    async def _write(self, subscription: Subscription, event: Event, result: TestResult) -> None:
+    async def _write(self, subscription: Subscription, event: Event, result: EventTestResult) -> None:
         entry = LogEntry(
             delivery_id=result.delivery_id,
             workspace_id=event.workspace_id,
@@ -204,8 +192,8 @@ async def _answer_to(sender: Sender, request: Request) -> Response:
     return await answered
 
 
-def _result(event: Event, delivery_id: str, response: Response) -> TestResult:
-    return TestResult(
+def _result(event: Event, delivery_id: str, response: Response) -> EventTestResult:
+    return EventTestResult(
         event_id=event.id,
         event_type=event.type,
         delivery_id=delivery_id,

@@ -5,6 +5,7 @@ Source: RFC 3339 section 5.6.
 
 import datetime as dt
 import re
+from collections.abc import Mapping
 
 _RFC3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -40,3 +41,23 @@ def parse_rfc3339(text: str) -> int:
         raise ValueError(
             "send an RFC 3339 time with its zone, such as 2026-01-15T10:30:00Z (in a URL, write + as %2B)"
         ) from None
+
+
+def read_span(sent: Mapping[str, str]) -> tuple[tuple[int | None, int | None], dict[str, str]]:
+    """Read `since` and `until` as callers send them, in a URL or a form.
+
+    Returns:
+        Both as unix milliseconds, None where one is missing or wrong; and what is wrong, by name.
+    """
+    problems: dict[str, str] = {}
+    times: dict[str, int | None] = {"since": None, "until": None}
+    for name in times:
+        if name in sent:
+            try:
+                times[name] = parse_rfc3339(sent[name])
+            except ValueError as error:
+                problems[name] = str(error)
+    since_ms, until_ms = times["since"], times["until"]
+    if since_ms is not None and until_ms is not None and since_ms > until_ms:
+        problems["until"] = "is before since; send a later time"
+    return (since_ms, until_ms), problems

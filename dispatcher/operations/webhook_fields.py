@@ -6,20 +6,39 @@ the field out, in a change it goes back to the default (`url` and `events` can't
 Source: RFC 7396 (JSON merge patch) for changes.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Protocol, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic.fields import FieldInfo
 
 from dispatcher.core.errors import InvalidInputError, InvalidUrlError
-from dispatcher.core.matching import is_pattern
+from dispatcher.core.matching import TYPE, is_pattern
 from dispatcher.core.payload import CLOUDEVENTS_CONTENT_TYPE, FORM
-from dispatcher.core.urls import EndpointUrl, parse_endpoint_url
-from dispatcher.operations.header_rules import MAX_HEADERS, check_header_name, check_header_value, check_headers
+from dispatcher.core.urls import MAX_URL_LENGTH, EndpointUrl, parse_endpoint_url
+from dispatcher.operations.header_rules import (
+    MAX_HEADERS,
+    MAX_VALUE_LENGTH,
+    NAME_PATTERN,
+    VALUE_PATTERN,
+    check_header_name,
+    check_header_value,
+    check_headers,
+)
+from dispatcher.operations.text_rules import (
+    LINE_PATTERN,
+    TEXT_PATTERN,
+    TOKEN_PATTERN,
+    check_line,
+    check_text,
+    is_line,
+    is_token,
+)
+from dispatcher.operations.url_pattern import URL_PATTERN
 from dispatcher.operations.wrong_fields import in_words
 
 MAX_PATTERNS = 100
+EXAMPLE_URL = "https://hooks.example.com/in"
 
 DEFAULTS: Final[Mapping[str, Any]] = {
     "name": None,
@@ -46,9 +65,7 @@ class EndpointPolicy(Protocol):
         """Say why an endpoint is not allowed; None where it is."""
 
 
-_API_KEY = re.compile(r"[\x21-\x7e]{1,512}")
-_LINE_BREAK = re.compile(r"[\t\n\r\u2028\u2029]")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+MAX_API_KEY_LENGTH = 512
 
 
 def _url(value: str, info: ValidationInfo) -> str:
@@ -77,42 +94,45 @@ def _patterns(values: list[str]) -> list[str]:
 
 
 def _secret(value: str) -> str:
-    if not value.isprintable():
-        raise ValueError("send printable characters only, or leave it out to have a secret made")
+    if not is_line(value):
+        raise ValueError("send characters that are no control characters, or leave it out to have a secret made")
     return value
 
 
 def _api_key(value: str) -> str:
-    if not _API_KEY.fullmatch(value):
+    if not is_token(value) or not 0 < len(value) <= MAX_API_KEY_LENGTH:
         raise ValueError(
-            "send 1 to 512 printable ASCII characters without spaces "
+            f"send 1 to {MAX_API_KEY_LENGTH} printable ASCII characters without spaces "
             "(the word Bearer is added where api_key_header is Authorization)"
         )
     return value
 
 
-def _line(value: str) -> str:
-    if _LINE_BREAK.search(value) or _CONTROL.search(value):
-        raise ValueError("send one line of text without control characters")
-    return value
+def _shown(**keywords: Any) -> FieldInfo:
+    """Say in the API's document what a validator checks."""
+    return cast("FieldInfo", Field(json_schema_extra=keywords))
 
 
-def _text(value: str) -> str:
-    if _CONTROL.search(value):
-        raise ValueError("send text without control characters (line breaks are fine)")
-    return value
+_EVENT_PATTERN = f"^(?:\\*|{TYPE.pattern}(?:\\.\\*)?)$"
 
-
-Url = Annotated[str, AfterValidator(_url)]
-Events = Annotated[
-    list[Annotated[str, AfterValidator(_pattern)]], Field(max_length=MAX_PATTERNS), AfterValidator(_patterns)
+Url = Annotated[
+    str, _shown(pattern=URL_PATTERN, maxLength=MAX_URL_LENGTH, examples=[EXAMPLE_URL]), AfterValidator(_url)
 ]
-Secret = Annotated[str, Field(min_length=16, max_length=256), AfterValidator(_secret)]
+Events = Annotated[
+    list[Annotated[str, _shown(pattern=_EVENT_PATTERN), AfterValidator(_pattern)]],
+    Field(max_length=MAX_PATTERNS),
+    AfterValidator(_patterns),
+]
+Secret = Annotated[
+    str, Field(min_length=16, max_length=256, json_schema_extra={"pattern": LINE_PATTERN}), AfterValidator(_secret)
+]
 Headers = Annotated[
     dict[
         Annotated[str, AfterValidator(check_header_name)],
-        Annotated[str, AfterValidator(check_header_value)] | None,
+        Annotated[str, _shown(pattern=VALUE_PATTERN, maxLength=MAX_VALUE_LENGTH), AfterValidator(check_header_value)]
+        | None,
     ],
+    Field(max_length=MAX_HEADERS, json_schema_extra={"propertyNames": {"pattern": NAME_PATTERN}}),
     AfterValidator(check_headers),
 ]
 
@@ -120,17 +140,50 @@ _URL_HINT = "an absolute https:// URL of at most 2048 characters"
 _EVENTS_HINT = f'a list of at most {MAX_PATTERNS} event types or patterns, such as ["user.created", "team.*"], or ["*"]'
 
 
+# What `_contradictions` refuses of one input, in the words of JSON Schema.
+_IS_CLOUDEVENTS: dict[str, Any] = {
+    "properties": {"payload_format": {"const": "cloudevents"}},
+    "required": ["payload_format"],
+}
+_FORM_CLOUDEVENTS: dict[str, Any] = {
+    "properties": {"payload_format": {"const": "cloudevents"}, "content_type": {"const": FORM}},
+    "required": ["payload_format", "content_type"],
+}
+_CLOUDEVENTS_TYPE: dict[str, Any] = {
+    "properties": {"content_type": {"const": CLOUDEVENTS_CONTENT_TYPE}},
+    "required": ["content_type"],
+}
+_CLOUDEVENTS_TYPE_ALONE: dict[str, Any] = {**_CLOUDEVENTS_TYPE, "not": _IS_CLOUDEVENTS}
+_CLOUDEVENTS_TYPE_ELSEWHERE: dict[str, Any] = {
+    "properties": {**_CLOUDEVENTS_TYPE["properties"], "payload_format": {"not": {"const": "cloudevents"}}},
+    "required": ["content_type", "payload_format"],
+}
+
+
+def _new_webhook_schema(schema: dict[str, Any]) -> None:
+    schema["not"] = {"anyOf": [_FORM_CLOUDEVENTS, _CLOUDEVENTS_TYPE_ALONE]}
+    schema["examples"] = [{"url": EXAMPLE_URL, "events": ["user.created", "team.*"]}]
+    for name, default in DEFAULTS.items():
+        schema["properties"][name]["default"] = default
+
+
 class WebhookFields(BaseModel):
     """The fields that a new webhook and a change have in common."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_line)] | None = Field(
-        None, description="text of 1 to 200 characters"
-    )
-    description: Annotated[str, Field(max_length=2000), AfterValidator(_text)] | None = Field(
-        None, description="text of at most 2000 characters"
-    )
+    name: (
+        Annotated[
+            str,
+            Field(min_length=1, max_length=200, json_schema_extra={"pattern": LINE_PATTERN}),
+            AfterValidator(check_line),
+        ]
+        | None
+    ) = Field(None, description="text of 1 to 200 characters")
+    description: (
+        Annotated[str, Field(max_length=2000, json_schema_extra={"pattern": TEXT_PATTERN}), AfterValidator(check_text)]
+        | None
+    ) = Field(None, description="text of at most 2000 characters")
     method: Literal["POST", "PUT", "PATCH"] | None = Field(None, description="one of POST, PUT, PATCH")
     content_type: (
         Literal["application/json", "application/x-www-form-urlencoded", "application/cloudevents+json"] | None
@@ -138,9 +191,14 @@ class WebhookFields(BaseModel):
     status: Literal["active", "inactive"] | None = Field(
         None, description="active or inactive (disabled is the dispatcher's to set; active ends it)"
     )
-    api_key: Annotated[str, AfterValidator(_api_key)] | None = Field(
-        None, repr=False, description="text of 1 to 512 characters, or null for no key"
-    )
+    api_key: (
+        Annotated[
+            str,
+            _shown(pattern=TOKEN_PATTERN, minLength=1, maxLength=MAX_API_KEY_LENGTH),
+            AfterValidator(_api_key),
+        ]
+        | None
+    ) = Field(None, repr=False, description="text of 1 to 512 characters, or null for no key")
     api_key_header: Literal["X-API-Key", "Authorization"] | None = Field(
         None, description="X-API-Key, or Authorization (then sent as Bearer …)"
     )
@@ -165,6 +223,8 @@ class WebhookFields(BaseModel):
 class NewWebhook(WebhookFields):
     """What a webhook is made from."""
 
+    model_config = ConfigDict(json_schema_extra=_new_webhook_schema)
+
     url: Url = Field(description=_URL_HINT)
     events: Events = Field(description=_EVENTS_HINT)
     secret: Secret | None = Field(
@@ -174,6 +234,13 @@ class NewWebhook(WebhookFields):
 
 class WebhookChange(WebhookFields):
     """What of a webhook is to change: the fields in `model_fields_set`, and no others."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "not": {"anyOf": [_FORM_CLOUDEVENTS, _CLOUDEVENTS_TYPE_ELSEWHERE]},
+            "examples": [{"events": ["user.*"], "max_attempts": 3}],
+        }
+    )
 
     url: Url = Field("", description=_URL_HINT)
     events: Events = Field([], description=_EVENTS_HINT)

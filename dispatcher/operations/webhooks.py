@@ -6,11 +6,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dispatcher.core.errors import ConflictError, NotFoundError
+from dispatcher.core.errors import ChangedError, ConflictError, NotFoundError
 from dispatcher.core.model import SealedSecret, Status, Subscription, Webhook
 from dispatcher.core.payload import CLOUDEVENTS_CONTENT_TYPE
 from dispatcher.core.sealing import NONCE_BYTES, Keyring, SealPurpose, binding
 from dispatcher.core.urls import parse_endpoint_url
+from dispatcher.operations.audit import COMMAND_LINE, Audit, differences
 from dispatcher.operations.header_rules import merge_headers
 from dispatcher.operations.identifiers import Draw, new_id
 from dispatcher.operations.webhook_fields import (
@@ -21,7 +22,7 @@ from dispatcher.operations.webhook_fields import (
     WebhookFields,
     read_fields,
 )
-from dispatcher.ports import Clock, Page, WebhookStore
+from dispatcher.ports import Actor, Clock, Page, WebhookStore
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of generated secrets, no secret
 
@@ -86,6 +87,7 @@ class Webhooks:
         keyring: Seals secrets before they reach the store.
         draw: Random bytes, fit for secrets.
         known_types: The event types of the catalogue; empty: nothing is known, so nothing is warned of.
+        audit: Where changes are written down; None: nowhere.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Webhooks:
         draw: Draw,
         *,
         known_types: Callable[[], Collection[str]] = no_known_types,
+        audit: Audit | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -104,8 +107,9 @@ class Webhooks:
         self._keyring = keyring
         self._draw = draw
         self._known_types = known_types
+        self._audit = audit
 
-    async def create(self, workspace_id: str, sent: Any) -> CreatedWebhook:
+    async def create(self, workspace_id: str, sent: Any, *, by: Actor = COMMAND_LINE) -> CreatedWebhook:
         """Create a webhook from what the caller sent, a JSON-like object of settable fields.
 
         Raises:
@@ -131,6 +135,7 @@ class Webhooks:
         )
         webhook = self._changed(blank, fields, now_ms)
         await self._store.insert(webhook)
+        await self._note(by, "webhook.create", webhook, differences({}, _told(webhook)))
         return CreatedWebhook(webhook, secret, (*odd_secret(secret), *self._unknown_types(fields)))
 
     async def get(self, workspace_id: str, webhook_id: str) -> Webhook:
@@ -154,17 +159,33 @@ class Webhooks:
         """
         return await self._store.page(workspace_id, cursor, limit)
 
-    async def update(self, workspace_id: str, webhook_id: str, sent: Any) -> ChangedWebhook:
+    async def update(
+        self,
+        workspace_id: str,
+        webhook_id: str,
+        sent: Any,
+        *,
+        only: Collection[int] | None = None,
+        by: Actor = COMMAND_LINE,
+    ) -> ChangedWebhook:
         """Change the fields that the caller sent, and no others; a change made by somebody else stays.
+
+        Args:
+            workspace_id: The tenant.
+            webhook_id: `wh_…`.
+            sent: A JSON-like object of settable fields.
+            only: Revisions that the change is meant for; None: whichever it is.
+            by: Who changes it.
 
         Raises:
             InvalidInputError: It names every wrong field; nothing is stored.
             NotFoundError: There is none of this id in this workspace.
+            ChangedError: Its revision is none of `only`.
             ConflictError: Others kept changing it.
             UnavailableError: The store is out of reach.
         """
         for _ in range(_TRIES):
-            webhook = await self.get(workspace_id, webhook_id)
+            webhook = await self._expected(workspace_id, webhook_id, only)
             subscription = webhook.subscription
             current = {
                 "payload_format": subscription.payload_format,
@@ -176,18 +197,58 @@ class Webhooks:
                 return ChangedWebhook(webhook)
             changed = self._changed(webhook, fields, self._clock.now_ms())
             if await self._store.replace(changed, expected_revision=subscription.revision):
+                await self._note(by, "webhook.update", changed, _changes(webhook, changed, fields))
                 return ChangedWebhook(changed, self._unknown_types(fields))
-        raise ConflictError("the webhook was changed by others at the same time; read it again, then send the change")
+        raise _overtaken()
 
-    async def delete(self, workspace_id: str, webhook_id: str) -> None:
+    async def delete(
+        self,
+        workspace_id: str,
+        webhook_id: str,
+        *,
+        only: Collection[int] | None = None,
+        by: Actor = COMMAND_LINE,
+    ) -> None:
         """Delete a webhook; what still waits for it is skipped.
+
+        Args:
+            workspace_id: The tenant.
+            webhook_id: `wh_…`.
+            only: Revisions that may be deleted; None: whichever it is.
+            by: Who deletes it.
 
         Raises:
             NotFoundError: There is none of this id in this workspace.
+            ChangedError: Its revision is none of `only`.
+            ConflictError: Others kept changing it.
             UnavailableError: The store is out of reach.
         """
-        if not await self._store.delete(workspace_id, webhook_id):
-            raise _not_found(webhook_id)
+        for _ in range(_TRIES):
+            if only is None and await self._store.get(workspace_id, webhook_id) is None:
+                # One that is stored and can't be read counts as absent, and can still be got rid of.
+                if not await self._store.delete(workspace_id, webhook_id):
+                    raise _not_found(webhook_id)
+                return
+            webhook = await self._expected(workspace_id, webhook_id, only)
+            revision = None if only is None else webhook.subscription.revision
+            if await self._store.delete(workspace_id, webhook_id, expected_revision=revision):
+                await self._note(by, "webhook.delete", webhook, differences(_told(webhook), {}))
+                return
+        raise _overtaken()
+
+    async def _expected(self, workspace_id: str, webhook_id: str, only: Collection[int] | None) -> Webhook:
+        webhook = await self.get(workspace_id, webhook_id)
+        if only is not None and webhook.subscription.revision not in only:
+            raise ChangedError(
+                "the webhook is not in the version that If-Match names; read it again, then send the change with "
+                "the ETag of that answer"
+            )
+        return webhook
+
+    async def _note(self, by: Actor, action: str, webhook: Webhook, changes: Mapping[str, tuple[Any, Any]]) -> None:
+        if self._audit is not None:
+            subscription = webhook.subscription
+            await self._audit.note(subscription.workspace_id, by, action, subscription.id, changes)
 
     def _changed(self, webhook: Webhook, fields: WebhookFields, now_ms: int) -> Webhook:
         sent = fields.model_dump(exclude_unset=True)
@@ -252,6 +313,25 @@ def odd_secret(secret: str) -> tuple[Warned, ...]:
             Warned("secret", "what follows whsec_ is no base64, so Standard Webhooks libraries can't read this secret"),
         )
     return ()
+
+
+def _told(webhook: Webhook) -> dict[str, Any]:
+    """Return what the audit log tells of a webhook: every settable field but the secrets."""
+    subscription = webhook.subscription
+    told: dict[str, Any] = {"url": webhook.url, "events": list(subscription.events)}
+    told |= {name: getattr(subscription, name) for name in _OF_SUBSCRIPTION}
+    told |= {name: getattr(webhook, name) for name in _OF_WEBHOOK}
+    return {**told, "status": str(subscription.status), "headers": dict(subscription.headers)}
+
+
+def _changes(before: Webhook, after: Webhook, fields: WebhookFields) -> dict[str, tuple[Any, Any]]:
+    changes = differences(_told(before), _told(after))
+    # A secret that was set is named and never shown.
+    return {**changes, "api_key": (None, None)} if "api_key" in fields.model_fields_set else changes
+
+
+def _overtaken() -> ConflictError:
+    return ConflictError("the webhook was changed by others at the same time; read it again, then send the change")
 
 
 def _not_found(webhook_id: str) -> NotFoundError:

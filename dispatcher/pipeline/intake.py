@@ -1,9 +1,11 @@
 """From a record to the deliveries that it stands for."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 
+from dispatcher.core.catalogue import Catalogue
 from dispatcher.core.decoding import decode
 from dispatcher.core.delivery_id import DeliveryIds
 from dispatcher.core.errors import UndecodableError
@@ -51,7 +53,7 @@ class Expansion:
 
 
 class SourceIntake:
-    """Takes up records of source topics: decodes, matches.
+    """Takes up records of source topics: decodes, looks into the event catalogue, matches.
 
     Args:
         index: The subscriptions.
@@ -60,6 +62,9 @@ class SourceIntake:
         metrics: Counts.
         max_event_bytes: Bound on key + value + headers.
         default_workspace: Workspace of events that name none.
+        catalogue: The event types that are known; None checks nothing.
+        refuses_off_catalogue: Whether an event that the catalogue doesn't know, or whose `data` its schema rejects,
+            is a dead letter; else it is only counted.
     """
 
     def __init__(
@@ -70,6 +75,9 @@ class SourceIntake:
         metrics: Metrics,
         max_event_bytes: int,
         default_workspace: str | None,
+        catalogue: Catalogue | None = None,
+        *,
+        refuses_off_catalogue: bool = False,
     ) -> None:
         self._index = index
         self._settlement = settlement
@@ -77,6 +85,10 @@ class SourceIntake:
         self._events = metrics.events.counts
         self._max_event_bytes = max_event_bytes
         self._default_workspace = default_workspace
+        self._catalogue = catalogue
+        self._off_catalogue = metrics.off_catalogue.counts
+        self._refuses_off_catalogue = refuses_off_catalogue
+        self._check_data = None if catalogue is None else self._check
 
     def take(self, record: ConsumedRecord | UnreadableRecord, state: PartitionState) -> Expansion | None:
         """Take up a record.
@@ -98,9 +110,9 @@ class SourceIntake:
             self._settlement.bad_record(work, BadRecord(origin, DeadLetterReason.TOO_LARGE, problem), None, ())
             return None
         try:
-            event = decode(record.value, record.headers, origin, self._default_workspace)
+            event = decode(record.value, record.headers, origin, self._default_workspace, self._check_data)
         except UndecodableError as error:
-            self._events["undecodable"] += 1
+            self._events["off_catalogue" if error.reason in self._off_catalogue else "undecodable"] += 1
             kept = kept_headers(record.headers)
             self._settlement.bad_record(work, BadRecord(origin, error.reason, str(error)), record.value, kept)
             return None
@@ -111,6 +123,14 @@ class SourceIntake:
             return None
         self._events["matched"] += 1
         return Expansion(event, matches, work)
+
+    def _check(self, event_type: str, data: Any) -> None:
+        catalogue = self._catalogue
+        if catalogue is None or (fault := catalogue.fault(event_type, data)) is None:
+            return
+        self._off_catalogue[fault] += 1
+        if self._refuses_off_catalogue:
+            raise UndecodableError(catalogue.explain(event_type, data), reason=fault)
 
 
 class OwnIntake:

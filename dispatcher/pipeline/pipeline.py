@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from dispatcher.core.catalogue import Catalogue
 from dispatcher.core.errors import UnavailableError
 from dispatcher.core.matching import SubscriptionIndex
 from dispatcher.core.model import RetryTier, Subscription
@@ -47,12 +48,14 @@ class Outside:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds and choices that come from the settings."""
+    """Bounds and choices that come from the settings; without a catalogue no event is looked up in one."""
 
     max_in_flight: int = 4096
     max_event_bytes: int = 1_048_576
     default_workspace: str | None = None
     user_agent: str = "Dispatcher-Webhooks/1.0"
+    catalogue: Catalogue | None = None
+    refuses_off_catalogue: bool = False
 
 
 class Pipeline:
@@ -118,6 +121,8 @@ class Pipeline:
             self._metrics,
             self._limits.max_event_bytes,
             self._limits.default_workspace,
+            self._limits.catalogue,
+            refuses_off_catalogue=self._limits.refuses_off_catalogue,
         )
         return self._add(Role("source", consumer, intake, self._engine))
 

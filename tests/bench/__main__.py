@@ -41,6 +41,7 @@ from tests.bench.send_loop import measure_send_loop, running_receiver
 QUIET_PER_SECOND = 200
 QUIET_SECONDS = 15
 TOPIC = "events"
+PHASES = ("throughput", "latency")
 
 
 @dataclass
@@ -190,7 +191,7 @@ async def publish_one_and_wait(bench: Bench) -> None:
     await reached(bench, 1)
 
 
-async def main(events: int, profile: str | None) -> None:
+async def main(events: int, profile: str | None, phases: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="dispatcher-bench-") as folder:
         stack = await start_local(Path(folder), kafka=True, mongo=True, report=print)
         environ = {
@@ -208,21 +209,29 @@ async def main(events: int, profile: str | None) -> None:
             async with running_receiver() as receiver, aiohttp.ClientSession() as session:
                 bench = Bench(stack, settings, session, receiver, environ)
                 await subscribe(settings, receiver)
-                plain = await measure_send_loop(f"{receiver}/hook", 100_000, 128)
-                print(f"plain send loop      {plain.per_second:>9,.0f}/s  {plain.cpu_us_each:.1f} µs of CPU each")
-                full = await throughput(bench, events, profile)
-                print(
-                    f"whole way            {full['deliveries_per_second']:>9,}/s  "
-                    f"{full['cpu_us_per_delivery']} µs of the worker's CPU each, {full['peak_memory_mib']} MiB peak; "
-                    f"{full['received']:,} received, {full['logged']:,} logged"
-                )
-                print(f"ratio to plain loop  {full['deliveries_per_second'] / plain.per_second:>9.2f}")
-                quiet = await latency(bench)
-                print(
-                    f"latency at {quiet['events_per_second']}/s      p50 {quiet['p50_ms']} ms, p99 {quiet['p99_ms']} ms"
-                )
+                if "throughput" in phases:
+                    await show_throughput(bench, events, profile)
+                if "latency" in phases:
+                    quiet = await latency(bench)
+                    print(
+                        f"latency at {quiet['events_per_second']}/s      "
+                        f"p50 {quiet['p50_ms']} ms, p99 {quiet['p99_ms']} ms"
+                    )
         finally:
             await stack.stop()
+
+
+async def show_throughput(bench: Bench, events: int, profile: str | None) -> None:
+    """Print the plain send loop's figures, the whole way's, and their ratio."""
+    plain = await measure_send_loop(f"{bench.receiver}/hook", 100_000, 128)
+    print(f"plain send loop      {plain.per_second:>9,.0f}/s  {plain.cpu_us_each:.1f} µs of CPU each")
+    full = await throughput(bench, events, profile)
+    print(
+        f"whole way            {full['deliveries_per_second']:>9,}/s  "
+        f"{full['cpu_us_per_delivery']} µs of the worker's CPU each, {full['peak_memory_mib']} MiB peak; "
+        f"{full['received']:,} received, {full['logged']:,} logged"
+    )
+    print(f"ratio to plain loop  {full['deliveries_per_second'] / plain.per_second:>9.2f}")
 
 
 async def subscribe(settings: Settings, receiver: str) -> None:
@@ -240,6 +249,7 @@ async def subscribe(settings: Settings, receiver: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=300_000)
+    parser.add_argument("--phase", action="append", choices=PHASES, help="only this phase; may be given twice")
     parser.add_argument("--profile", help="write a py-spy profile of the worker (raw stacks) to this file")
     arguments = parser.parse_args()
-    uvloop.run(main(arguments.events, arguments.profile))
+    uvloop.run(main(arguments.events, arguments.profile, arguments.phase or list(PHASES)))

@@ -138,7 +138,7 @@ async def test_kafka_alone_survives_stop_kill_and_pause(local_stack_factory) -> 
     for end in (kafka.stop, kafka.kill):
         await end()
         assert kafka.pid is None
-        assert find_running(stack.folder) is None
+        assert find_running(stack.folder).kafka_bootstrap is None
         await kafka.start()
         assert find_running(stack.folder).kafka_bootstrap == stack.kafka_bootstrap
     kafka.pause()

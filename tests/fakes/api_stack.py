@@ -11,17 +11,30 @@ from typing import Any
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
-from dispatcher.api.application import make_api
+from dispatcher.api.application import Operations, make_api
+from dispatcher.api.rate_limits import Rate, RateLimits
+from dispatcher.core.catalogue import Catalogue
 from dispatcher.core.sealing import Keyring
 from dispatcher.core.urls import EndpointUrl
 from dispatcher.operations.api_keys import ApiKeys
+from dispatcher.operations.audit import Audit
 from dispatcher.operations.deliveries import Deliveries
+from dispatcher.operations.idempotency import Idempotency
+from dispatcher.operations.rotation import SecretRotation
 from dispatcher.operations.webhooks import Webhooks
-from dispatcher.ports import ApiKeyStore, DeliveryLogReader, WebhookStore
-from tests.fakes.stores import MemoryApiKeyStore, MemoryDeliveryLogReader, MemoryWebhookStore, Outage
+from dispatcher.ports import ApiKeyStore, AuditStore, DeliveryLogReader, IdempotencyStore, WebhookStore
+from tests.fakes.stores import (
+    MemoryApiKeyStore,
+    MemoryAuditStore,
+    MemoryDeliveryLogReader,
+    MemoryIdempotencyStore,
+    MemoryWebhookStore,
+    Outage,
+)
 
 START_MS = 1_768_473_000_000
 """2026-01-15T10:30:00Z."""
+PLENTY = Rate(1e6, 1_000_000)
 URL = "https://hooks.example.com/in"
 
 
@@ -94,15 +107,22 @@ async def api_stack(
     webhook_store: WebhookStore | None = None,
     api_key_store: ApiKeyStore | None = None,
     log: DeliveryLogReader | None = None,
+    audit_store: AuditStore | None = None,
+    idempotency_store: IdempotencyStore | None = None,
     known_types: Collection[str] = (),
+    catalogue: Catalogue | None = None,
     outage: Outage | None = None,
+    requests: Rate = PLENTY,
+    guesses: Rate = PLENTY,
+    **operations: Any,
 ) -> AsyncIterator[ApiStack]:
-    """Run the API over stores, those in memory by default."""
+    """Run the API over stores, those in memory by default; further operations (`tests`, `replays`) are given."""
     clock, draw, keyring = ManualClock(), draws(), Keyring([b"k" * 32])
     outage = outage or Outage()
     webhook_store = webhook_store or MemoryWebhookStore(outage)
-    keys = ApiKeys(api_key_store or MemoryApiKeyStore(outage), clock, draw)
-    webhooks = Webhooks(webhook_store, clock, HttpsOnly(), keyring, draw, known_types=lambda: known_types)
+    audit = Audit(audit_store or MemoryAuditStore(outage), clock, draw)
+    keys = ApiKeys(api_key_store or MemoryApiKeyStore(outage), clock, draw, audit=audit)
+    webhooks = Webhooks(webhook_store, clock, HttpsOnly(), keyring, draw, known_types=lambda: known_types, audit=audit)
     deliveries = Deliveries(log or MemoryDeliveryLogReader(outage), webhook_store)
     texts = {}
     for kind, workspace, scopes, lifetime_ms in (
@@ -115,7 +135,19 @@ async def api_stack(
     ):
         expires_at_ms = None if lifetime_ms is None else clock.now_ms() + lifetime_ms
         texts[kind] = (await keys.create(workspace, kind, scopes, expires_at_ms)).plaintext
-    app = make_api(webhooks=webhooks, deliveries=deliveries, keys=keys)
+    given = {
+        "webhooks": webhooks,
+        "deliveries": deliveries,
+        "keys": keys,
+        "audit": audit,
+        "catalogue": catalogue or Catalogue(),
+        "rotation": SecretRotation(webhook_store, clock, keyring, draw, audit=audit),
+        **operations,
+    }
+    absent = dict.fromkeys(Operations.__dataclass_fields__.keys() - given.keys())
+    idempotency = Idempotency(idempotency_store or MemoryIdempotencyStore(outage), clock, keyring, draw)
+    limits = RateLimits(clock, requests=requests, guesses=guesses)
+    app = make_api(Operations(**given, **absent), idempotency, limits)
     async with TestClient(TestServer(app)) as client:
         yield ApiStack(client, clock, outage, webhook_store, keys, keyring, texts)
 

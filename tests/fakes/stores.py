@@ -10,7 +10,7 @@ from typing import TypeVar
 from dispatcher.core.delivery_log import LoggedDelivery
 from dispatcher.core.errors import InvalidInputError, UnavailableError
 from dispatcher.core.model import Webhook
-from dispatcher.ports import ApiKey, DeliveryFilter, Page
+from dispatcher.ports import ApiKey, AuditEntry, AuditFilter, Claim, ClaimedRequest, DeliveryFilter, Page
 
 T = TypeVar("T")
 Position = tuple[int, str]
@@ -62,8 +62,11 @@ class MemoryWebhookStore:
         self.webhooks[subscription.id] = webhook
         return True
 
-    async def delete(self, workspace_id: str, webhook_id: str) -> bool:
-        if await self.get(workspace_id, webhook_id) is None:
+    async def delete(self, workspace_id: str, webhook_id: str, *, expected_revision: int | None = None) -> bool:
+        self.outage.check()
+        self.before_replace()
+        stored = await self.get(workspace_id, webhook_id)
+        if stored is None or expected_revision not in (None, stored.subscription.revision):
             return False
         del self.webhooks[webhook_id]
         return True
@@ -88,6 +91,10 @@ class MemoryApiKeyStore:
         self.outage.check()
         wanted = [key for key in self.keys.values() if workspace_id in (None, key.workspace_id)]
         return sorted(wanted, key=lambda key: (key.created_at_ms, key.id), reverse=True)
+
+    async def page(self, workspace_id: str, cursor: str | None, limit: int) -> Page[ApiKey]:
+        rows = await self.list(workspace_id)
+        return paged(rows, lambda key: (key.created_at_ms, key.id), cursor, limit)
 
     async def delete(self, workspace_id: str | None, key_id: str) -> bool:
         self.outage.check()
@@ -119,11 +126,19 @@ class MemoryDeliveryLogReader:
         rows = [
             dataclasses.replace(row, attempts=[])
             for row in self.deliveries
-            if (row.workspace_id, row.subscription_id) == (workspace_id, subscription_id)
-            and wanted.status in (None, row.status)
-            and wanted.event_type in (None, row.event_type)
-            and (wanted.since_ms is None or row.created_at_ms >= wanted.since_ms)
-            and (wanted.until_ms is None or row.created_at_ms < wanted.until_ms)
+            if (row.workspace_id, row.subscription_id) == (workspace_id, subscription_id) and _meets(row, wanted)
+        ]
+        return paged(rows, lambda row: (row.created_at_ms, row.delivery_id), cursor, limit)
+
+    async def failed_page(
+        self, workspace_id: str, wanted: DeliveryFilter, cursor: str | None, limit: int
+    ) -> Page[LoggedDelivery]:
+        self.outage.check()
+        wanted = dataclasses.replace(wanted, status="failed")
+        rows = [
+            dataclasses.replace(row, attempts=[])
+            for row in self.deliveries
+            if row.workspace_id == workspace_id and _meets(row, wanted)
         ]
         return paged(rows, lambda row: (row.created_at_ms, row.delivery_id), cursor, limit)
 
@@ -134,6 +149,70 @@ class MemoryDeliveryLogReader:
             if (row.workspace_id, row.subscription_id, row.delivery_id) == wanted:
                 return row
         return None
+
+
+def _meets(row: LoggedDelivery, wanted: DeliveryFilter) -> bool:
+    return (
+        wanted.status in (None, row.status)
+        and wanted.event_type in (None, row.event_type)
+        and wanted.subscription_id in (None, row.subscription_id)
+        and wanted.reason in (None, row.reason)
+        and (wanted.since_ms is None or row.created_at_ms >= wanted.since_ms)
+        and (wanted.until_ms is None or row.created_at_ms < wanted.until_ms)
+    )
+
+
+class MemoryAuditStore:
+    """`AuditStore` in memory."""
+
+    def __init__(self, outage: Outage | None = None) -> None:
+        self.outage = outage or Outage()
+        self.entries: list[AuditEntry] = []
+
+    async def insert(self, entry: AuditEntry) -> None:
+        self.outage.check()
+        self.entries.append(entry)
+
+    async def page(self, workspace_id: str, wanted: AuditFilter, cursor: str | None, limit: int) -> Page[AuditEntry]:
+        self.outage.check()
+        rows = [
+            entry
+            for entry in self.entries
+            if entry.workspace_id == workspace_id
+            and wanted.action in (None, entry.action)
+            and wanted.target_id in (None, entry.target_id)
+            and (wanted.since_ms is None or entry.at_ms >= wanted.since_ms)
+            and (wanted.until_ms is None or entry.at_ms < wanted.until_ms)
+        ]
+        return paged(rows, lambda entry: (entry.at_ms, entry.id), cursor, limit)
+
+
+class MemoryIdempotencyStore:
+    """`IdempotencyStore` in memory. `claims` holds each claim and its answer."""
+
+    def __init__(self, outage: Outage | None = None) -> None:
+        self.outage = outage or Outage()
+        self.claims: dict[str, tuple[Claim, bytes | None]] = {}
+
+    async def claim(self, claim: Claim) -> ClaimedRequest | None:
+        self.outage.check()
+        held, answer = self.claims.get(claim.id, (None, None))
+        if held is not None and claim.now_ms < held.expires_at_ms:
+            same = held.request_hash == claim.request_hash
+            if answer is not None or not same or claim.now_ms < held.leased_until_ms:
+                return ClaimedRequest(held.request_hash, answer)
+        self.claims[claim.id] = (claim, None)
+        return None
+
+    async def finish(self, claim: Claim, answer: bytes) -> None:
+        self.outage.check()
+        if self.claims.get(claim.id, (None, None))[0] is claim:
+            self.claims[claim.id] = (claim, answer)
+
+    async def abandon(self, claim: Claim) -> None:
+        self.outage.check()
+        if self.claims.get(claim.id, (None, None))[0] is claim:
+            del self.claims[claim.id]
 
 
 def paged(rows: Sequence[T], position: Callable[[T], Position], cursor: str | None, limit: int) -> Page[T]:

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from dispatcher.core.model import DeadLetterReason
-from dispatcher.metrics import DURATION_BUCKETS, LATENESS_BUCKETS, Histogram, Metrics
+from dispatcher.metrics import DURATION_BUCKETS, LATENESS_BUCKETS, REPLAY_RESULTS, Histogram, Metrics
 
 TIERS = ("1m", "5m")
 BOUNDED_LABELS = {
-    "result": {"matched", "unmatched", "undecodable", "success", "failure"},
+    "result": {"matched", "unmatched", "undecodable", "off_catalogue", "success", "failure", *REPLAY_RESULTS},
     "outcome": {"delivered", "retrying", "failed", "skipped"},
     "tier": set(TIERS),
     "reason": {reason.value for reason in DeadLetterReason},
@@ -43,6 +43,7 @@ def used() -> Metrics:
     metrics.deliveries.counts["delivered"] += 2
     metrics.retries.counts["5m"] += 1
     metrics.dead_letters.counts["gone"] += 1
+    metrics.off_catalogue.counts["schema"] += 4
     metrics.attempt_seconds["success"].observe(0.02)
     metrics.end_to_end_seconds.observe(0.3)
     metrics.retry_lateness_seconds["1m"].observe(0.002)
@@ -62,6 +63,7 @@ def test_the_page_says_what_was_counted():
     assert sample(metrics, "dispatcher_deliveries_total", outcome="delivered") == 2
     assert sample(metrics, "dispatcher_retries_scheduled_total", tier="5m") == 1
     assert sample(metrics, "dispatcher_dead_letters_total", reason="gone") == 1
+    assert sample(metrics, "dispatcher_events_off_catalogue_total", reason="schema") == 4
     assert sample(metrics, "dispatcher_attempt_duration_seconds_count", result="success") == 1
     assert sample(metrics, "dispatcher_attempt_duration_seconds_sum", result="success") == 0.02
     assert sample(metrics, "dispatcher_end_to_end_latency_seconds_bucket", le="0.25") == 0
