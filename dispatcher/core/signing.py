@@ -5,10 +5,14 @@ Source: Standard Webhooks 1.0, "Signature scheme"; RFC 2104 (HMAC); GitHub's and
 
 import base64
 import binascii
-import hmac
+import hashlib
 from collections.abc import Sequence
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of a secret, not one
+
+_BLOCK_BYTES = 64
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
 
 class SigningKey:
@@ -23,15 +27,15 @@ class SigningKey:
     __slots__ = ("_raw", "_standard")
 
     def __init__(self, secret: str) -> None:
-        self._raw = secret.encode()
-        self._standard = _standard_key(secret)
+        self._raw = _Hmac(secret.encode())
+        self._standard = _Hmac(_standard_key(secret))
 
     def __repr__(self) -> str:
         return "SigningKey(…)"
 
     def hex_digest(self, body: bytes) -> bytes:
         """Return the lower-case hex HMAC-SHA256 of a raw body: the value of `X-Signature`."""
-        return hmac.digest(self._raw, body, "sha256").hex().encode()
+        return self._raw.digest(body).hex().encode()
 
     def standard(self, delivery_id: bytes, timestamp: bytes, body: bytes) -> bytes:
         """Return one signature of `webhook-signature`: `v1,` and base64.
@@ -42,7 +46,26 @@ class SigningKey:
             body: The raw body.
         """
         signed = b"%b.%b.%b" % (delivery_id, timestamp, body)
-        return b"v1," + binascii.b2a_base64(hmac.digest(self._standard, signed, "sha256"), newline=False)
+        return b"v1," + binascii.b2a_base64(self._standard.digest(signed), newline=False)
+
+
+class _Hmac:
+    """HMAC-SHA256 whose two keyed states are made once, as RFC 2104, section 4, has it: half the cost of a digest."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        block = hashlib.sha256(key).digest() if len(key) > _BLOCK_BYTES else key
+        block = block.ljust(_BLOCK_BYTES, b"\0")
+        self._inner = hashlib.sha256(block.translate(_INNER))
+        self._outer = hashlib.sha256(block.translate(_OUTER))
+
+    def digest(self, message: bytes) -> bytes:
+        inner = self._inner.copy()
+        inner.update(message)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.digest()
 
 
 def _standard_key(secret: str) -> bytes:
