@@ -78,6 +78,20 @@ async def test_what_comes_between_reading_and_writing_is_noticed(api):
         assert (await api.call(method, path, body)).status == bare
 
 
+async def test_a_rotation_can_name_its_version(api):
+    """A secret is rotated in the version that was named, or not at all; the answer carries the next version."""
+    created = await api.create()
+    path = f"/webhooks/{created['id']}"
+    etag = (await api.call("GET", path)).headers["ETag"]
+    rotated = await api.call("POST", f"{path}/rotate-secret", headers={"If-Match": etag})
+    assert rotated.status == 200
+    assert rotated.headers["ETag"] == (await api.call("GET", path)).headers["ETag"] != etag
+    response = await api.call("POST", f"{path}/rotate-secret", headers={"If-Match": etag})
+    assert response.status == 412
+    await problems(response)
+    assert (await api.call("GET", path)).headers["ETag"] == rotated.headers["ETag"]
+
+
 async def test_no_version_of_nothing(api):
     """If-Match for a webhook that isn't there is a 404 all the same."""
     for tag in ("*", '"1"'):
