@@ -185,7 +185,7 @@ class Webhooks:
             UnavailableError: The store is out of reach.
         """
         for _ in range(_TRIES):
-            webhook = await self._expected(workspace_id, webhook_id, only)
+            webhook = await self.get(workspace_id, webhook_id)
             subscription = webhook.subscription
             current = {
                 "payload_format": subscription.payload_format,
@@ -193,6 +193,7 @@ class Webhooks:
                 "headers": dict(subscription.headers),
             }
             fields = read_fields(WebhookChange, sent, current, self._policy)
+            check_revision(webhook, only)
             if not fields.model_fields_set:
                 return ChangedWebhook(webhook)
             changed = self._changed(webhook, fields, self._clock.now_ms())
