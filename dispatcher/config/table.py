@@ -219,7 +219,8 @@ SETTINGS: tuple[Setting, ...] = (
         "EGRESS_PROXY",
         "send.egress_proxy",
         v.proxy,
-        "proxy that every delivery goes through: http://[user:password@]host:port",
+        "proxy that every delivery goes through: http://[user:password@]host:port; "
+        "it resolves the names, so it is what must refuse private addresses",
         secret=True,
     ),
     Setting(

@@ -94,7 +94,6 @@ class KafkaConsumer:
         self._gap_task: asyncio.Task[None] | None = None
         self._gaps_looked_at = 0.0
         self._loop: asyncio.AbstractEventLoop
-        self.last_poll_at = 0.0
 
     async def start(self, listener: AssignmentListener) -> None:
         """Connect and begin to join the group; the listener is told when partitions are there.
@@ -105,7 +104,6 @@ class KafkaConsumer:
         """
         self._loop = asyncio.get_running_loop()
         self._listener = listener
-        self.last_poll_at = self._loop.time()
         settings = self._settings
         consumer = AIOKafkaConsumer(
             **client_arguments(settings),
@@ -217,7 +215,6 @@ class KafkaConsumer:
             MisconfiguredError: Kafka refuses for good.
             UnavailableError: It doesn't for now.
         """
-        self.last_poll_at = self._loop.time()
         if self._failure is not None:
             raise self._failure
         try:
