@@ -78,6 +78,7 @@ class Metrics:
         self.registry.register(_HotCollector(self))
         self.spilled = self._counter("overflow_spilled", "Deliveries moved to the overflow topic by a full lane")
         self.parked = self._counter("parked", "Deliveries parked in the first retry tier by a full lane")
+        self.circuit_skipped = self._counter("circuit_skipped", "Steps that an open circuit breaker skipped")
         self.handed_over = self._counter("handed_over", "Unfinished deliveries handed to overflow at a drain's end")
         self.closed = self._counter("closed_already_done", "Deliveries closed as the log shows that they were done")
         self.log_given_up = self._counter("log_entries_given_up", "Log entries that MongoDB itself refused twice")

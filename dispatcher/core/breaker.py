@@ -4,7 +4,6 @@ It belongs to one subscription and its present URL. What counts are real attempt
 skipped say nothing about the endpoint.
 """
 
-from collections import deque
 from enum import Enum
 
 WINDOW_SECONDS = 60
@@ -38,7 +37,7 @@ class _Bucket:
         self.attempts = 0
         self.failures = 0
         # No more than decide: a bucket that knows `MIN_DELIVERIES` of them has enough alone.
-        self.deliveries: set[str] = set()
+        self.deliveries: set[str] | None = None
 
 
 class CircuitBreaker:
@@ -53,7 +52,7 @@ class CircuitBreaker:
     __slots__ = ("_buckets", "_next_probe_at", "_open", "_pause_seconds", "_probing", "_succeeded_probes")
 
     def __init__(self) -> None:
-        self._buckets: deque[_Bucket] = deque()
+        self._buckets: list[_Bucket] = []
         self._open = False
         self._probing = False
         self._next_probe_at = 0.0
@@ -90,7 +89,9 @@ class CircuitBreaker:
         if succeeded or self._open:
             return
         bucket.failures += 1
-        if len(bucket.deliveries) < MIN_DELIVERIES:
+        if bucket.deliveries is None:
+            bucket.deliveries = {delivery_id}
+        elif len(bucket.deliveries) < MIN_DELIVERIES:
             bucket.deliveries.add(delivery_id)
         if self._must_open():
             self._open = True
@@ -121,7 +122,7 @@ class CircuitBreaker:
     def _begin(self, number: int) -> None:
         buckets = self._buckets
         while buckets and buckets[0].number <= number - _BUCKETS:
-            buckets.popleft()
+            del buckets[0]
         buckets.append(_Bucket(number))
 
     def _must_open(self) -> bool:
@@ -130,5 +131,5 @@ class CircuitBreaker:
         for bucket in self._buckets:
             attempts += bucket.attempts
             failures += bucket.failures
-            deliveries |= bucket.deliveries
+            deliveries.update(bucket.deliveries or ())
         return attempts >= MIN_ATTEMPTS and failures >= attempts * FAILED_SHARE and len(deliveries) >= MIN_DELIVERIES

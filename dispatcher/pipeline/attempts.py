@@ -3,17 +3,20 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import structlog
 
+from dispatcher.core.breaker import Permit
 from dispatcher.core.errors import InvalidUrlError, SealError
-from dispatcher.core.exchange import Response
+from dispatcher.core.exchange import Response, SendFailure
 from dispatcher.core.matching import SubscriptionIndex
 from dispatcher.core.model import DeadLetterReason, RetryTier, Status, Subscription
-from dispatcher.core.outcome import DeadLetter, classify, is_success
+from dispatcher.core.outcome import DeadLetter, classify, is_overloaded, is_success
 from dispatcher.core.rendering import RequestTemplate, unsendable
 from dispatcher.core.sealing import Keyring
 from dispatcher.metrics import Metrics
+from dispatcher.pipeline.lane import Lane
 from dispatcher.pipeline.lanes import Lanes
 from dispatcher.pipeline.settlement import Settlement
 from dispatcher.pipeline.work import Delivery
@@ -22,6 +25,10 @@ from dispatcher.ports import Clock, Sender
 log = structlog.get_logger(__name__)
 
 MAX_TEMPLATES = 10_000
+
+_CIRCUIT_OPEN = Response(
+    0, SendFailure.CIRCUIT_OPEN, "nearly every recent attempt failed, so nothing was sent", None, b"", 0.0
+)
 
 Disable = Callable[[Subscription, str, Callable[[], None]], None]
 """Disables a subscription, for a reason, and calls back when that is durable."""
@@ -96,7 +103,7 @@ class Attempts:
         self._wake = wake
         self.lanes: Lanes | None = None
 
-    def start(self, delivery: Delivery) -> bool:
+    def start(self, delivery: Delivery, lane: Lane) -> bool:
         """Start the next attempt, with what the subscription says now.
 
         Returns:
@@ -120,19 +127,45 @@ class Attempts:
             )
             return False
         delivery.subscription = subscription
+        if lane.subscription is not subscription:
+            cast("Lanes", self.lanes).meet(lane, subscription)
+        if lane.breaker.is_open and not self._may_probe(delivery, subscription, lane, now_ms):
+            return False
         try:
             request = self._templates.of(subscription).render(delivery.event, delivery.id, delivery.attempt, now_ms)
         except (InvalidUrlError, SealError, ValueError) as error:
+            if delivery.probe:
+                delivery.probe = False
+                lane.breaker.probe_unused()
             self._settle(delivery, subscription, _unsendable(error, subscription.id))
             return False
         delivery.in_flight = True
-        self._sender.send(request, partial(self._answered, delivery, subscription))
+        self._sender.send(request, partial(self._answered, delivery, subscription, lane))
         return True
 
-    def _answered(self, delivery: Delivery, subscription: Subscription, response: Response) -> None:
+    def _may_probe(self, delivery: Delivery, subscription: Subscription, lane: Lane, now_ms: int) -> bool:
+        """Say whether an attempt may find out about an open circuit; where it may not, its step is settled."""
+        if lane.breaker.permit(cast("Lanes", self.lanes).now) is Permit.PROBE:
+            delivery.probe = True
+            return True
+        self._metrics.circuit_skipped.inc()
+        if delivery.attempt >= subscription.max_attempts:
+            self._settlement.wait_for_circuit(delivery, now_ms)
+        else:
+            outcome = classify(_CIRCUIT_OPEN, delivery.attempt, subscription.max_attempts, self._tiers, now_ms)
+            self._settlement.attempted(delivery, _CIRCUIT_OPEN, outcome, now_ms)
+        return False
+
+    def _answered(self, delivery: Delivery, subscription: Subscription, lane: Lane, response: Response) -> None:
         delivery.in_flight = False
-        if self.lanes is not None:
-            self.lanes.finished(delivery, response.duration_ms / 1000)
+        cast("Lanes", self.lanes).finished(
+            delivery,
+            lane,
+            seconds=response.duration_ms / 1000,
+            succeeded=is_success(response),
+            overloaded=is_overloaded(response),
+        )
+        delivery.probe = False
         if not delivery.given_away:
             self._settle(delivery, subscription, response)
         elif is_success(response):

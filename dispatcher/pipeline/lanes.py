@@ -1,20 +1,43 @@
-"""One lane a subscription: how many of its requests are in flight, and what waits behind them.
+"""The lanes of all subscriptions: who may be in flight, who waits, and who is in the way of others.
 
-The process may be the bottleneck (no free slot anywhere) or a lane may be (its endpoint is slow). The first means
-back-pressure: the caller waits. The second must not stop anybody else: the caller moves the delivery elsewhere.
+The process may be the bottleneck (no free slot anywhere) or a lane may be (its endpoint is slow, or it holds more
+than its share). The first means back-pressure: the caller waits. The second must not stop anybody else: the caller
+moves the delivery elsewhere.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import Enum
 
-from dispatcher.pipeline.work import Delivery
+from dispatcher.core.model import Subscription
+from dispatcher.pipeline.lane import Lane
+from dispatcher.pipeline.lane_clock import TICK_SECONDS, LaneClock
+from dispatcher.pipeline.work import Delivery, Window
 
-LANE_IN_FLIGHT = 128
-LANE_QUEUE = 512
-SLOW_SECONDS = 1.0
-_SMOOTHING = 0.1
-_MAX_REMEMBERED = 10_000
+QUEUE = 512
+"""Deliveries of source topics that wait in one lane, at most."""
+
+LANE_BYTES_SHARE = 1 / 8
+"""What one lane may take of the payload window."""
+
+SLOW_SHARE = 1 / 2
+"""What slow lanes together may take of the slots, and of the payload window, while others have work."""
+
+WORKSPACE_SHARE = 1 / 4
+"""What one workspace may take of the slots while others have work."""
+
+LONG_SECONDS = 0.25
+"""Only lanes that hold their slots for longer are asked for their workspace's share: others give them back in time."""
+
+HELD_SHARE = 1 / 4
+"""What deliveries of own topics that wait for their lane may take of the payload window."""
+
+REMEMBERED = 10_000
+"""Idle lanes whose endpoint's latency and failures are remembered, at most."""
+
+REMEMBERED_SECONDS = 60.0
+PUMPED_AT_ONCE = 1_000
+_RECENT_SECONDS = 1.0
 
 
 class Verdict(Enum):
@@ -23,118 +46,300 @@ class Verdict(Enum):
     TAKEN = "taken"
     """It is in flight or queued."""
     FULL = "full"
-    """No room for now: offer it again."""
+    """The process has no room for now: offer it again."""
     SLOW = "slow"
-    """The lane is slow and full: move the delivery elsewhere."""
-
-
-class Lane:
-    """One subscription's requests.
-
-    Attributes:
-        in_flight: Requests under way.
-        queue: Deliveries that wait for a free slot, oldest first.
-        latency_seconds: Smoothed duration of its attempts.
-        last_done_at: Loop time when an attempt last ended, or when the lane last got busy.
-    """
-
-    __slots__ = ("in_flight", "last_done_at", "latency_seconds", "queue")
-
-    def __init__(self, now: float) -> None:
-        self.in_flight = 0
-        self.queue: deque[Delivery] = deque()
-        self.latency_seconds = 0.0
-        self.last_done_at = now
-
-    def is_slow(self, now: float) -> bool:
-        """Say whether one more delivery would have to wait too long here."""
-        if self.latency_seconds > SLOW_SECONDS or now - self.last_done_at > SLOW_SECONDS:
-            return True
-        return (len(self.queue) + 1) * self.latency_seconds > SLOW_SECONDS * LANE_IN_FLIGHT
+    """Its lane has no room: move the delivery elsewhere."""
 
 
 class Lanes:
-    """The lanes of all subscriptions, within one bound for the process.
+    """The lanes, within one bound for the process.
 
     Args:
-        start: Starts an attempt; returns False where there was none to make, and the slot is free again.
+        start: Starts an attempt in a lane; returns False where there was none to make, and the slot is free again.
         max_in_flight: Bound on requests under way, and on deliveries queued or under way.
-        time: The loop's clock, seconds.
+        max_per_lane: Bound on one lane's requests under way.
+        window: The payload bytes held.
+        clock: What endpoints are measured with.
+
+    Attributes:
+        in_flight: Requests under way.
+        queued: Deliveries of source topics that wait in their lane.
+        held: Deliveries of own topics that wait in their lane.
+        slow_in_flight: Requests under way in slow lanes.
+        rate_share: This process's part of each subscription's rate limit; changed by `share_rates`.
     """
 
-    def __init__(self, start: Callable[[Delivery], bool], max_in_flight: int, time: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        start: Callable[[Delivery, Lane], bool],
+        max_in_flight: int,
+        max_per_lane: int,
+        window: Window,
+        clock: LaneClock,
+    ) -> None:
         self._start = start
         self._max = max_in_flight
-        self._time = time
+        self._max_per_lane = max_per_lane
+        self._window = window
+        self._clock = clock
         self._lanes: dict[str, Lane] = {}
+        self._idle: dict[str, float] = {}  # since when, the longest first
+        self._waiting: dict[str, Lane] = {}  # whose queue isn't empty, in the order of their turn
+        self._in_flight_of: dict[str, int] = {}  # by workspace
+        self._slow_bytes = 0
+        self._held_bytes = 0
+        self._others = _Others()
         self.in_flight = 0
         self.queued = 0
+        self.held = 0
+        self.slow_in_flight = 0
+        self.rate_share = 1.0
+
+    @property
+    def now(self) -> float:
+        """The lane clock's time."""
+        return self._clock.now
 
     @property
     def has_room(self) -> bool:
         """True while the process may take up another delivery."""
         return self.in_flight + self.queued < self._max
 
+    @property
+    def may_hold(self) -> bool:
+        """True while another delivery of an own topic may wait for its lane."""
+        return self._held_bytes < self._window.limit_bytes * HELD_SHARE
+
+    @property
+    def known(self) -> Collection[Lane]:
+        """Every lane that works or is remembered."""
+        return self._lanes.values()
+
     def offer(self, delivery: Delivery) -> Verdict:
         """Start a delivery's attempt, queue it, or say why not."""
+        now = self._clock.now
+        lane = self._lanes.get(delivery.subscription_id) or self._make(delivery, now)
+        slow = self._judge(lane, now)
+        self._others.note(lane.workspace_id, now, healthy=not slow)
         if not self.has_room:
-            return Verdict.FULL
-        lane = self._lanes.get(delivery.subscription_id)
-        if lane is None:
-            lane = self._lanes[delivery.subscription_id] = Lane(self._time())
-        if lane.in_flight < LANE_IN_FLIGHT and not lane.queue:
+            return Verdict.SLOW if slow else Verdict.FULL
+        if (slow or lane.limit.latency_seconds > LONG_SECONDS) and self._is_over_share(lane, now):
+            return Verdict.SLOW
+        queue = lane.queue
+        room = lane.held_bytes < self._window.limit_bytes * LANE_BYTES_SHARE
+        if room and not queue and lane.may_send(now):
             self._take_slot(lane, delivery)
             return Verdict.TAKEN
-        if lane.is_slow(self._time()):
+        if slow or lane.would_wait():
             return Verdict.SLOW
-        if len(lane.queue) >= LANE_QUEUE:
+        if not room or (queue is not None and len(queue) >= QUEUE):
             return Verdict.FULL
-        lane.queue.append(delivery)
+        self._enqueue(lane, delivery)
         self.queued += 1
         return Verdict.TAKEN
 
-    def finished(self, delivery: Delivery, seconds: float) -> None:
-        """Give a slot back, and start what waited for it.
+    def hold(self, delivery: Delivery) -> None:
+        """Let a delivery of an own topic wait in its lane, however full that is; the caller bounds how many do."""
+        lane = self._lanes.get(delivery.subscription_id) or self._make(delivery, self._clock.now)
+        delivery.held = True
+        self._enqueue(lane, delivery)
+        self.held += 1
+        self._held_bytes += delivery.work.size_bytes
+        delivery.work.partition.waiting += 1
+
+    def finished(self, delivery: Delivery, lane: Lane, *, seconds: float, succeeded: bool, overloaded: bool) -> None:
+        """Give a slot back, learn from the attempt, and start what waited for it.
 
         Args:
             delivery: Whose attempt ended.
+            lane: Where it was started.
             seconds: How long it took.
+            succeeded: Whether the endpoint took it.
+            overloaded: Whether the endpoint asks for less.
         """
-        lane = self._lanes[delivery.subscription_id]
-        lane.in_flight -= 1
-        self.in_flight -= 1
-        lane.latency_seconds += (seconds - lane.latency_seconds) * _SMOOTHING
-        lane.last_done_at = self._time()
-        while lane.queue and lane.in_flight < LANE_IN_FLIGHT:
-            self.queued -= 1
-            self._take_slot(lane, lane.queue.popleft())
-        if not lane.in_flight and not lane.queue:
-            self._rest(delivery.subscription_id, lane)
+        now = self._clock.now
+        # While this process stood still, its endpoints didn't: that time is not theirs.
+        seconds = min(seconds, now - delivery.started_at + 2 * TICK_SECONDS)
+        lane.limit.ended(lane.in_flight, seconds, overloaded=overloaded, succeeded=succeeded)
+        lane.last_done_at = now
+        if delivery.probe:
+            lane.breaker.probe_ended(now, succeeded=succeeded)
+            if not lane.breaker.is_open:
+                lane.limit.restart()
+        else:
+            lane.breaker.record(now, delivery.id, succeeded=succeeded)
+        self._free_slot(lane, delivery)
+        if lane.queue:
+            self._pump(lane, now)
+        elif not lane.in_flight:
+            self._rest(lane)
 
     def withdraw(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
-        """Take queued deliveries out of their lanes."""
+        """Take waiting deliveries out of their lanes."""
         taken: list[Delivery] = []
-        for lane in self._lanes.values():
-            if lane.queue:
-                taken.extend(delivery for delivery in lane.queue if wanted(delivery))
-                lane.queue = deque(delivery for delivery in lane.queue if not wanted(delivery))
-        self.queued -= len(taken)
+        for lane in list(self._waiting.values()):
+            queue = lane.queue or ()
+            mine = [delivery for delivery in queue if wanted(delivery)]
+            lane.queue = deque(delivery for delivery in queue if not wanted(delivery))
+            for delivery in mine:
+                self._leave(lane, delivery)
+            taken += mine
+            if not lane.queue:
+                del self._waiting[lane.subscription_id]
+                if not lane.in_flight:
+                    self._rest(lane)
         return taken
 
+    def tick(self) -> None:
+        """Start what waited for time to pass: for a rate limit, a share, a slot. Called every `TICK_SECONDS`."""
+        now = self._clock.now
+        for subscription_id in list(self._waiting)[:PUMPED_AT_ONCE]:
+            lane = self._waiting.pop(subscription_id)
+            self._waiting[subscription_id] = lane
+            self._pump(lane, now)
+        for subscription_id, since in list(self._idle.items())[:PUMPED_AT_ONCE]:
+            if now - since < REMEMBERED_SECONDS:
+                break
+            del self._idle[subscription_id], self._lanes[subscription_id]
+
+    def meet(self, lane: Lane, subscription: Subscription) -> None:
+        """Let a lane take over what its subscription says today."""
+        lane.meet(subscription, self.rate_share, self._clock.now)
+
+    def share_rates(self, rate_share: float) -> None:
+        """Take over which part of each rate limit is this process's own."""
+        self.rate_share = rate_share
+        for lane in self._lanes.values():
+            if lane.rate is not None and lane.subscription is not None:
+                self.meet(lane, lane.subscription)
+
+    # --- lanes ----------------------------------------------------------------------------------------------------
+
+    def _make(self, delivery: Delivery, now: float) -> Lane:
+        lane = Lane(delivery.subscription_id, delivery.event.workspace_id, self._max_per_lane, now)
+        self._lanes[delivery.subscription_id] = lane
+        return lane
+
+    def _rest(self, lane: Lane) -> None:
+        self._idle.pop(lane.subscription_id, None)
+        self._idle[lane.subscription_id] = self._clock.now
+        if len(self._idle) > REMEMBERED:
+            oldest = next(iter(self._idle))
+            del self._idle[oldest], self._lanes[oldest]
+
+    def _judge(self, lane: Lane, now: float) -> bool:
+        slow = lane.is_hanging(now)
+        if slow is not lane.is_slow:
+            lane.is_slow = slow
+            sign = 1 if slow else -1
+            self.slow_in_flight += sign * lane.in_flight
+            self._slow_bytes += sign * lane.held_bytes
+        return slow
+
+    def _is_over_share(self, lane: Lane, now: float) -> bool:
+        if lane.is_slow and self._others.healthy(now):
+            over = self.slow_in_flight >= self._max * SLOW_SHARE
+            if over or self._slow_bytes >= self._window.limit_bytes * SLOW_SHARE:
+                return True
+        mine = self._in_flight_of.get(lane.workspace_id, 0)
+        return mine >= self._max * WORKSPACE_SHARE and self._others.of(lane.workspace_id, now)
+
+    # --- slots ----------------------------------------------------------------------------------------------------
+
     def _take_slot(self, lane: Lane, delivery: Delivery) -> None:
+        now = self._clock.now
         if not lane.in_flight:
-            lane.last_done_at = self._time()
+            lane.last_done_at = now
+            self._idle.pop(lane.subscription_id, None)
         lane.in_flight += 1
         self.in_flight += 1
-        if not self._start(delivery):
-            lane.in_flight -= 1
-            self.in_flight -= 1
+        size = delivery.work.size_bytes
+        lane.held_bytes += size
+        if lane.is_slow:
+            self.slow_in_flight += 1
+            self._slow_bytes += size
+        workspaces = self._in_flight_of
+        workspaces[lane.workspace_id] = workspaces.get(lane.workspace_id, 0) + 1
+        delivery.started_at = now
+        if not self._start(delivery, lane):
+            self._free_slot(lane, delivery)
             if not lane.in_flight and not lane.queue:
-                self._rest(delivery.subscription_id, lane)
+                self._rest(lane)
 
-    def _rest(self, subscription_id: str, lane: Lane) -> None:
-        # A slow endpoint is remembered, so that the next burst doesn't have to find it out again.
-        if lane.latency_seconds <= SLOW_SECONDS:
-            self._lanes.pop(subscription_id, None)
-        elif len(self._lanes) > _MAX_REMEMBERED:
-            self._lanes = {key: kept for key, kept in self._lanes.items() if kept.in_flight or kept.queue}
+    def _free_slot(self, lane: Lane, delivery: Delivery) -> None:
+        lane.in_flight -= 1
+        self.in_flight -= 1
+        size = delivery.work.size_bytes
+        lane.held_bytes -= size
+        if lane.is_slow:
+            self.slow_in_flight -= 1
+            self._slow_bytes -= size
+        workspaces = self._in_flight_of
+        workspaces[lane.workspace_id] -= 1
+        if not workspaces[lane.workspace_id]:
+            del workspaces[lane.workspace_id]
+
+    def _enqueue(self, lane: Lane, delivery: Delivery) -> None:
+        if lane.queue is None:
+            lane.queue = deque()
+        lane.queue.append(delivery)
+        lane.held_bytes += delivery.work.size_bytes
+        if lane.is_slow:
+            self._slow_bytes += delivery.work.size_bytes
+        self._idle.pop(lane.subscription_id, None)
+        self._waiting[lane.subscription_id] = lane
+
+    def _leave(self, lane: Lane, delivery: Delivery) -> None:
+        lane.held_bytes -= delivery.work.size_bytes
+        if lane.is_slow:
+            self._slow_bytes -= delivery.work.size_bytes
+        if delivery.held:
+            delivery.held = False
+            self.held -= 1
+            self._held_bytes -= delivery.work.size_bytes
+            delivery.work.partition.waiting -= 1
+        else:
+            self.queued -= 1
+
+    def _pump(self, lane: Lane, now: float) -> None:
+        """Start what waits in a lane, as far as its endpoint, its share and the process allow."""
+        queue = lane.queue
+        while queue:
+            if queue[0].held and not self.has_room:
+                break
+            if self._judge(lane, now) and self._is_over_share(lane, now):
+                break
+            if not lane.may_send(now):
+                break
+            delivery = queue.popleft()
+            self._leave(lane, delivery)
+            self._take_slot(lane, delivery)
+            queue = lane.queue
+        if not queue:
+            self._waiting.pop(lane.subscription_id, None)
+
+
+class _Others:
+    """Whether others had work a moment ago."""
+
+    def __init__(self) -> None:
+        self._healthy_at = -_RECENT_SECONDS
+        self._latest = ("", -_RECENT_SECONDS)
+        self._latest_other = ("", -_RECENT_SECONDS)
+
+    def note(self, workspace_id: str, now: float, *, healthy: bool) -> None:
+        """Note a delivery of a workspace, for a lane that is healthy or isn't."""
+        if healthy:
+            self._healthy_at = now
+        if workspace_id != self._latest[0]:
+            self._latest_other = self._latest
+        self._latest = (workspace_id, now)
+
+    def healthy(self, now: float) -> bool:
+        """Say whether a healthy lane had work."""
+        return now - self._healthy_at < _RECENT_SECONDS
+
+    def of(self, workspace_id: str, now: float) -> bool:
+        """Say whether a workspace other than this one had work."""
+        other = self._latest_other if self._latest[0] == workspace_id else self._latest
+        return now - other[1] < _RECENT_SECONDS

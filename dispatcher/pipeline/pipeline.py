@@ -15,6 +15,7 @@ from dispatcher.core.topics import TopicNames
 from dispatcher.metrics import Metrics
 from dispatcher.pipeline.attempts import Attempts, RequestTemplates
 from dispatcher.pipeline.intake import OwnIntake, SourceIntake
+from dispatcher.pipeline.lane_clock import LaneClock
 from dispatcher.pipeline.lanes import Lanes
 from dispatcher.pipeline.log_buffer import LogBuffer
 from dispatcher.pipeline.log_check import LogCheck
@@ -51,6 +52,8 @@ class Limits:
     """Bounds and choices that come from the settings; without a catalogue no event is looked up in one."""
 
     max_in_flight: int = 4096
+    max_in_flight_per_webhook: int = 4096
+    circuit_wait_ms: int = 3_600_000
     max_event_bytes: int = 1_048_576
     default_workspace: str | None = None
     user_agent: str = "Dispatcher-Webhooks/1.0"
@@ -92,7 +95,7 @@ class Pipeline:
         self._disabling: dict[Subscription, list[Callable[[], None]]] = {}
         window = Window()
         self.buffer = LogBuffer(outside.delivery_log, metrics, self._wake)
-        self.settlement = Settlement(names, outside.producer, self.buffer, metrics, fatal)
+        self.settlement = Settlement(names, outside.producer, self.buffer, metrics, fatal, limits.circuit_wait_ms)
         attempts = Attempts(
             index,
             RequestTemplates(keyring, limits.user_agent),
@@ -104,7 +107,10 @@ class Pipeline:
             self._disable,
             self._wake,
         )
-        self.lanes = Lanes(attempts.start, limits.max_in_flight, asyncio.get_running_loop().time)
+        self._lane_clock = LaneClock(self._tick)
+        self.lanes = Lanes(
+            attempts.start, limits.max_in_flight, limits.max_in_flight_per_webhook, window, self._lane_clock
+        )
         attempts.lanes = self.lanes
         self._engine = Engine(
             self.lanes, window, self.buffer, self.settlement, metrics, outside.clock, gate, self._check_for
@@ -151,10 +157,14 @@ class Pipeline:
         """Stop every role side by side, then write what is left of the delivery log; at most about 20 s."""
         await asyncio.gather(*(role.stop() for role in self.roles), return_exceptions=True)
         await self.buffer.close(2.0)
+        self._lane_clock.stop()
 
     def _add(self, role: Role) -> Role:
         self.roles.append(role)
         return role
+
+    def _tick(self) -> None:
+        self.lanes.tick()
 
     def _wake(self) -> None:
         self._engine.wake()
@@ -192,6 +202,10 @@ class Pipeline:
         metrics = self._metrics
         metrics.gauge("in_flight_deliveries", "Requests under way", lambda: self.lanes.in_flight)
         metrics.gauge("queued_deliveries", "Deliveries that wait in their lane", lambda: self.lanes.queued)
+        metrics.gauge("held_deliveries", "Deliveries of own topics that wait for their lane", lambda: self.lanes.held)
+        metrics.gauge(
+            "slow_in_flight_deliveries", "Requests under way to slow endpoints", lambda: self.lanes.slow_in_flight
+        )
         metrics.gauge("held_event_bytes", "Payload bytes still needed", lambda: window.held_bytes)
         metrics.gauge("unlogged_outcomes", "Outcomes not in the delivery log yet", lambda: len(self.buffer))
         metrics.gauge(

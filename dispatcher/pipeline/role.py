@@ -353,6 +353,8 @@ class Role:
                 if isinstance(self._intake, SourceIntake):
                     engine.metrics.spilled.inc()
                     engine.settlement.spill(delivery, "slow_lane", engine.clock.now_ms())
+                elif delivery.work.partition.waiting < HOLD_RECORDS and engine.lanes.may_hold:
+                    engine.lanes.hold(delivery)
                 else:
                     engine.settlement.park(delivery, engine.clock.now_ms())
                 return True

@@ -32,6 +32,7 @@ class Settlement:
         buffer: Takes log entries.
         metrics: Counts.
         fatal: Told of what no trying again can mend; ends the process.
+        circuit_wait_ms: How long a last attempt waits for an open circuit.
 
     Attributes:
         producing: How many deliveries and bad records wait for their produce to be acknowledged, or for their
@@ -39,13 +40,20 @@ class Settlement:
     """
 
     def __init__(
-        self, names: TopicNames, producer: RecordProducer, buffer: LogBuffer, metrics: Metrics, fatal: Fatal
+        self,
+        names: TopicNames,
+        producer: RecordProducer,
+        buffer: LogBuffer,
+        metrics: Metrics,
+        fatal: Fatal,
+        circuit_wait_ms: int = 3_600_000,
     ) -> None:
         self._names = names
         self._producer = producer
         self._buffer = buffer
         self._metrics = metrics
         self._fatal = fatal
+        self._circuit_wait_ms = circuit_wait_ms
         self.producing = 0
 
     def attempted(self, delivery: Delivery, response: Response, outcome: Outcome, now_ms: int) -> None:
@@ -58,6 +66,7 @@ class Settlement:
             now_ms: When it ended, unix milliseconds.
         """
         delivery.first_attempt_ms = delivery.first_attempt_ms or now_ms
+        delivery.parked_since_ms = None  # it waited for this step
         entry = _entry(delivery, now_ms)
         entry.attempt = delivery.attempt
         entry.duration_ms = response.duration_ms
@@ -97,15 +106,19 @@ class Settlement:
 
     def park(self, delivery: Delivery, now_ms: int) -> None:
         """Move a delivery to the first tier, no attempt charged; one that is parked for too long expires."""
-        if delivery.parked_since_ms is None:
-            delivery.parked_since_ms = now_ms
-        if now_ms - delivery.parked_since_ms > MAX_PARKED_MS:
+        if self._parked_ms(delivery, now_ms) > MAX_PARKED_MS:
             self.failed_unsent(delivery, DeadLetterReason.EXPIRED, "no room in its lane for 3 days", now_ms)
-            return
-        tier = self._names.tiers[0]
-        record = self._record(delivery, not_before_ms=now_ms + tier.delay_ms, reason="parked")
-        self._metrics.parked.inc()
-        self._produce(delivery, self._names.retry(tier), record, None, now_ms)
+        else:
+            self._metrics.parked.inc()
+            self._produce_to_first_tier(delivery, "parked", now_ms)
+
+    def wait_for_circuit(self, delivery: Delivery, now_ms: int) -> None:
+        """Let a last attempt that meets an open circuit wait in the first tier, and fail where it has waited enough."""
+        if self._parked_ms(delivery, now_ms) >= self._circuit_wait_ms:
+            words = "the circuit was open for as long as a last attempt waits"
+            self.failed_unsent(delivery, DeadLetterReason.CIRCUIT_OPEN, words, now_ms)
+        else:
+            self._produce_to_first_tier(delivery, "circuit_open", now_ms)
 
     def bad_record(self, work: RecordWork, letter: BadRecord, value: bytes | None, kept: RecordHeaders) -> None:
         """Move a record that is no event to the dead-letter topic.
@@ -155,6 +168,17 @@ class Settlement:
         record = self._record(delivery, made=made, reason=reason.value)
         record.http_status, record.error = status, entry.error
         self._produce(delivery, self._names.dead_letter, record, entry, entry.at_ms)
+
+    def _parked_ms(self, delivery: Delivery, now_ms: int) -> int:
+        """Return how long a delivery has been waiting for its next step, which begins now where it hasn't."""
+        if delivery.parked_since_ms is None:
+            delivery.parked_since_ms = now_ms
+        return now_ms - delivery.parked_since_ms
+
+    def _produce_to_first_tier(self, delivery: Delivery, reason: str, now_ms: int) -> None:
+        tier = self._names.tiers[0]
+        record = self._record(delivery, not_before_ms=now_ms + tier.delay_ms, reason=reason)
+        self._produce(delivery, self._names.retry(tier), record, None, now_ms)
 
     def _record(
         self, delivery: Delivery, *, made: int | None = None, not_before_ms: int = 0, reason: str = ""

@@ -53,6 +53,7 @@ class PartitionState:
         lookups_left: What is left of `lookups`; 0 after a clean end.
         working_bytes: What the incomplete records take of the window.
         produces: What was produced for them and isn't acknowledged yet.
+        waiting: How many of its deliveries wait for their lane beyond that lane's queue.
         ended: True once the assignment is over.
     """
 
@@ -66,6 +67,7 @@ class PartitionState:
         "produces",
         "topic",
         "tracker",
+        "waiting",
         "working_bytes",
     )
 
@@ -79,6 +81,7 @@ class PartitionState:
         self.lookups_left = lookups if start.metadata == OPEN else 0
         self.working_bytes = 0
         self.produces: set[asyncio.Future[None]] = set()
+        self.waiting = 0
         self.ended = False
 
     @property
@@ -108,12 +111,12 @@ class RecordWork:
         window: Where that is given back.
     """
 
-    __slots__ = ("_open", "_size_bytes", "_window", "expanding", "offset", "partition")
+    __slots__ = ("_open", "_window", "expanding", "offset", "partition", "size_bytes")
 
     def __init__(self, partition: PartitionState, offset: int, size_bytes: int, window: Window) -> None:
         self.partition = partition
         self.offset = offset
-        self._size_bytes = size_bytes
+        self.size_bytes = size_bytes
         self._window = window
         self._open = 1
         self.expanding = False
@@ -131,8 +134,8 @@ class RecordWork:
         if self._open == 0:
             partition = self.partition
             if not partition.ended:
-                partition.working_bytes -= self._size_bytes
-                self._window.held_bytes -= self._size_bytes
+                partition.working_bytes -= self.size_bytes
+                self._window.held_bytes -= self.size_bytes
             partition.tracker.complete(self.offset)
 
 
@@ -161,6 +164,9 @@ class Delivery:
         work: The record that it belongs to.
         role: The role that read the record.
         in_flight: True while an attempt is under way, or its end waits for the subscription to be disabled.
+        held: True while it waits for its lane beyond that lane's queue.
+        probe: True for an attempt that is to find out whether its lane's circuit may close.
+        started_at: When its attempt began, by the lane clock.
         given_away: True once the delivery was handed over: what its attempt brings changes nothing any more.
     """
 
@@ -169,11 +175,14 @@ class Delivery:
         "event",
         "first_attempt_ms",
         "given_away",
+        "held",
         "id",
         "in_flight",
         "parked_since_ms",
+        "probe",
         "role",
         "run",
+        "started_at",
         "subscription",
         "subscription_id",
         "work",
@@ -195,3 +204,6 @@ class Delivery:
         self.role = role
         self.in_flight = False
         self.given_away = False
+        self.held = False
+        self.probe = False
+        self.started_at = 0.0

@@ -223,7 +223,7 @@ async def test_unclean_start(worlds):
     world.sender.answers = lambda sent: answer(500 if sent.subscription_id == "wh_b" else 200)
     consumer = world.add_source()
     await world.start()
-    for number in range(20):
+    for number in range(15):
         world.publish(number)
     await eventually(world.caught_up)
     assert not world.log.asked
