@@ -15,7 +15,6 @@ MAX_PROBE_SECONDS = 60.0
 PROBES_TO_CLOSE = 3
 
 _BUCKET_SECONDS = 10
-_BUCKETS = WINDOW_SECONDS // _BUCKET_SECONDS
 
 
 class Permit(Enum):
@@ -30,10 +29,10 @@ class Permit(Enum):
 
 
 class _Bucket:
-    __slots__ = ("attempts", "deliveries", "failures", "number")
+    __slots__ = ("attempts", "deliveries", "ends_at", "failures")
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, ends_at: float) -> None:
+        self.ends_at = ends_at
         self.attempts = 0
         self.failures = 0
         # No more than decide: a bucket that knows `MIN_DELIVERIES` of them has enough alone.
@@ -49,10 +48,11 @@ class CircuitBreaker:
     and `PROBES_TO_CLOSE` in a row close it. The window moves in steps of 10 s. Times are seconds that never go back.
     """
 
-    __slots__ = ("_buckets", "_next_probe_at", "_open", "_pause_seconds", "_probing", "_succeeded_probes")
+    __slots__ = ("_bucket", "_buckets", "_next_probe_at", "_open", "_pause_seconds", "_probing", "_succeeded_probes")
 
     def __init__(self) -> None:
         self._buckets: list[_Bucket] = []
+        self._bucket: _Bucket | None = None
         self._open = False
         self._probing = False
         self._next_probe_at = 0.0
@@ -80,11 +80,9 @@ class CircuitBreaker:
 
     def record(self, now: float, delivery_id: str, *, succeeded: bool) -> None:
         """Report an ordinary attempt; those that were under way when the circuit opened change nothing."""
-        number = int(now) // _BUCKET_SECONDS
-        buckets = self._buckets
-        if not buckets or buckets[-1].number != number:
-            self._begin(number)
-        bucket = buckets[-1]
+        bucket = self._bucket
+        if bucket is None or now >= bucket.ends_at:
+            bucket = self._begin(now)
         bucket.attempts += 1
         if succeeded or self._open:
             return
@@ -110,6 +108,7 @@ class CircuitBreaker:
         if self._succeeded_probes >= PROBES_TO_CLOSE:
             self._open = False
             self._buckets.clear()
+            self._bucket = None
 
     def probe_unused(self) -> None:
         """Give a probe back that was not made: the next attempt is one."""
@@ -119,11 +118,14 @@ class CircuitBreaker:
         self._succeeded_probes = 0
         self._next_probe_at = now + self._pause_seconds
 
-    def _begin(self, number: int) -> None:
+    def _begin(self, now: float) -> _Bucket:
         buckets = self._buckets
-        while buckets and buckets[0].number <= number - _BUCKETS:
+        ends_at = float((now // _BUCKET_SECONDS + 1) * _BUCKET_SECONDS)
+        while buckets and buckets[0].ends_at <= ends_at - WINDOW_SECONDS:
             del buckets[0]
-        buckets.append(_Bucket(number))
+        self._bucket = bucket = _Bucket(ends_at)
+        buckets.append(bucket)
+        return bucket
 
     def _must_open(self) -> bool:
         attempts = failures = 0

@@ -8,8 +8,21 @@ from dispatcher.core.model import Subscription
 from dispatcher.core.token_bucket import TokenBucket
 from dispatcher.pipeline.work import Delivery
 
-SLOW_SECONDS = 1.0
-"""A lane is slow where an attempt takes longer, or one more delivery would wait longer."""
+
+class Workspace:
+    """What the lanes of one tenant have in common.
+
+    Attributes:
+        in_flight: Their requests under way.
+        lanes: How many lanes there are.
+    """
+
+    __slots__ = ("id", "in_flight", "lanes")
+
+    def __init__(self, workspace_id: str) -> None:
+        self.id = workspace_id
+        self.in_flight = 0
+        self.lanes = 0
 
 
 class Lane:
@@ -17,7 +30,7 @@ class Lane:
 
     Args:
         subscription_id: `wh_…`.
-        workspace_id: Its tenant.
+        workspace: Its tenant.
         highest: Bound on requests in flight.
         now: The lane clock's time.
 
@@ -47,12 +60,12 @@ class Lane:
         "rate",
         "subscription",
         "subscription_id",
-        "workspace_id",
+        "workspace",
     )
 
-    def __init__(self, subscription_id: str, workspace_id: str, highest: int, now: float) -> None:
+    def __init__(self, subscription_id: str, workspace: Workspace, highest: int, now: float) -> None:
         self.subscription_id = subscription_id
-        self.workspace_id = workspace_id
+        self.workspace = workspace
         self.in_flight = 0
         self.queue: deque[Delivery] | None = None
         self.held_bytes = 0
@@ -87,18 +100,16 @@ class Lane:
             else:
                 self.bucket.set_rate(rate, now)
 
-    def is_hanging(self, now: float) -> bool:
-        """Say whether its endpoint takes too long, by what came or by what doesn't come."""
-        return self.limit.latency_seconds > SLOW_SECONDS or (
-            self.in_flight > 0 and now - self.last_done_at > SLOW_SECONDS
-        )
+    def is_hanging(self, now: float, seconds: float) -> bool:
+        """Say whether its endpoint takes longer, by what came or by what doesn't come."""
+        return self.limit.latency_seconds > seconds or (self.in_flight > 0 and now - self.last_done_at > seconds)
 
-    def would_wait(self) -> bool:
-        """Say whether one more delivery would have to wait too long here."""
+    def would_wait(self, seconds: float) -> bool:
+        """Say whether one more delivery would have to wait longer here."""
         ahead = 1 + (len(self.queue) if self.queue else 0)
-        if self.rate is not None and ahead > SLOW_SECONDS * self.rate:
+        if self.rate is not None and ahead > seconds * self.rate:
             return True
-        return ahead * self.limit.latency_seconds > SLOW_SECONDS * self.limit.current
+        return ahead * self.limit.latency_seconds > seconds * self.limit.current
 
     def may_send(self, now: float) -> bool:
         """Say whether its endpoint may get one more request now; takes a token of the rate limit where it may."""

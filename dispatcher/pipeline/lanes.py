@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from enum import Enum
 
 from dispatcher.core.model import Subscription
-from dispatcher.pipeline.lane import Lane
+from dispatcher.pipeline.lane import Lane, Workspace
 from dispatcher.pipeline.lane_clock import TICK_SECONDS, LaneClock
 from dispatcher.pipeline.work import Delivery, Window
 
@@ -32,12 +32,16 @@ LONG_SECONDS = 0.25
 HELD_SHARE = 1 / 4
 """What deliveries of own topics that wait for their lane may take of the payload window."""
 
+SLOW_SECONDS = 1.0
+"""A lane is slow where an attempt takes longer, or one more delivery would wait longer."""
+
 REMEMBERED = 10_000
 """Idle lanes whose endpoint's latency and failures are remembered, at most."""
 
 REMEMBERED_SECONDS = 60.0
 PUMPED_AT_ONCE = 1_000
-_RECENT_SECONDS = 1.0
+RECENT_SECONDS = 1.0
+"""Who was offered a delivery within this time has work."""
 
 
 class Verdict(Enum):
@@ -65,6 +69,7 @@ class Lanes:
         in_flight: Requests under way.
         queued: Deliveries of source topics that wait in their lane.
         held: Deliveries of own topics that wait in their lane.
+        slow_seconds: `SLOW_SECONDS`, as it was when these lanes were made.
         slow_in_flight: Requests under way in slow lanes.
         rate_share: This process's part of each subscription's rate limit; changed by `share_rates`.
     """
@@ -85,10 +90,15 @@ class Lanes:
         self._lanes: dict[str, Lane] = {}
         self._idle: dict[str, float] = {}  # since when, the longest first
         self._waiting: dict[str, Lane] = {}  # whose queue isn't empty, in the order of their turn
-        self._in_flight_of: dict[str, int] = {}  # by workspace
+        self._workspaces: dict[str, Workspace] = {}
+        self._max_lane_bytes = window.limit_bytes * LANE_BYTES_SHARE
         self._slow_bytes = 0
         self._held_bytes = 0
-        self._others = _Others()
+        self._healthy_at = -RECENT_SECONDS
+        self._latest: Workspace | None = None
+        self._latest_at = -RECENT_SECONDS
+        self._other_at = -RECENT_SECONDS
+        self.slow_seconds = SLOW_SECONDS
         self.in_flight = 0
         self.queued = 0
         self.held = 0
@@ -119,18 +129,21 @@ class Lanes:
         """Start a delivery's attempt, queue it, or say why not."""
         now = self._clock.now
         lane = self._lanes.get(delivery.subscription_id) or self._make(delivery, now)
-        slow = self._judge(lane, now)
-        self._others.note(lane.workspace_id, now, healthy=not slow)
-        if not self.has_room:
+        latency = lane.limit.latency_seconds
+        # Two numbers tell for nearly all deliveries that there is nothing to judge.
+        unsure = lane.is_slow or latency > self.slow_seconds or now - lane.last_done_at > self.slow_seconds
+        slow = unsure and self._judge(lane, now)
+        self._note(lane.workspace, now, healthy=not slow)
+        if self.in_flight + self.queued >= self._max:
             return Verdict.SLOW if slow else Verdict.FULL
-        if (slow or lane.limit.latency_seconds > LONG_SECONDS) and self._is_over_share(lane, now):
+        if (slow or latency > LONG_SECONDS) and self._is_over_share(lane, now):
             return Verdict.SLOW
         queue = lane.queue
-        room = lane.held_bytes < self._window.limit_bytes * LANE_BYTES_SHARE
+        room = lane.held_bytes < self._max_lane_bytes
         if room and not queue and lane.may_send(now):
             self._take_slot(lane, delivery)
             return Verdict.TAKEN
-        if slow or lane.would_wait():
+        if slow or lane.would_wait(self.slow_seconds):
             return Verdict.SLOW
         if not room or (queue is not None and len(queue) >= QUEUE):
             return Verdict.FULL
@@ -200,7 +213,7 @@ class Lanes:
         for subscription_id, since in list(self._idle.items())[:PUMPED_AT_ONCE]:
             if now - since < REMEMBERED_SECONDS:
                 break
-            del self._idle[subscription_id], self._lanes[subscription_id]
+            self._forget(subscription_id)
 
     def meet(self, lane: Lane, subscription: Subscription) -> None:
         """Let a lane take over what its subscription says today."""
@@ -216,19 +229,40 @@ class Lanes:
     # --- lanes ----------------------------------------------------------------------------------------------------
 
     def _make(self, delivery: Delivery, now: float) -> Lane:
-        lane = Lane(delivery.subscription_id, delivery.event.workspace_id, self._max_per_lane, now)
+        workspace_id = delivery.event.workspace_id
+        workspace = self._workspaces.get(workspace_id)
+        if workspace is None:
+            workspace = self._workspaces[workspace_id] = Workspace(workspace_id)
+        workspace.lanes += 1
+        lane = Lane(delivery.subscription_id, workspace, self._max_per_lane, now)
         self._lanes[delivery.subscription_id] = lane
         return lane
+
+    def _forget(self, subscription_id: str) -> None:
+        del self._idle[subscription_id]
+        workspace = self._lanes.pop(subscription_id).workspace
+        workspace.lanes -= 1
+        if not workspace.lanes:
+            del self._workspaces[workspace.id]
+
+    def _note(self, workspace: Workspace, now: float, *, healthy: bool) -> None:
+        """Note who has work, so that shares are asked for only while others have."""
+        if healthy:
+            self._healthy_at = now
+        if workspace is not self._latest:
+            self._other_at = self._latest_at
+            self._latest = workspace
+        self._latest_at = now
 
     def _rest(self, lane: Lane) -> None:
         self._idle.pop(lane.subscription_id, None)
         self._idle[lane.subscription_id] = self._clock.now
         if len(self._idle) > REMEMBERED:
             oldest = next(iter(self._idle))
-            del self._idle[oldest], self._lanes[oldest]
+            self._forget(oldest)
 
     def _judge(self, lane: Lane, now: float) -> bool:
-        slow = lane.is_hanging(now)
+        slow = lane.is_hanging(now, self.slow_seconds)
         if slow is not lane.is_slow:
             lane.is_slow = slow
             sign = 1 if slow else -1
@@ -237,12 +271,14 @@ class Lanes:
         return slow
 
     def _is_over_share(self, lane: Lane, now: float) -> bool:
-        if lane.is_slow and self._others.healthy(now):
+        if lane.is_slow and now - self._healthy_at < RECENT_SECONDS:
             over = self.slow_in_flight >= self._max * SLOW_SHARE
             if over or self._slow_bytes >= self._window.limit_bytes * SLOW_SHARE:
                 return True
-        mine = self._in_flight_of.get(lane.workspace_id, 0)
-        return mine >= self._max * WORKSPACE_SHARE and self._others.of(lane.workspace_id, now)
+        if lane.workspace.in_flight < self._max * WORKSPACE_SHARE:
+            return False
+        others_at = self._other_at if self._latest is lane.workspace else self._latest_at
+        return now - others_at < RECENT_SECONDS
 
     # --- slots ----------------------------------------------------------------------------------------------------
 
@@ -258,8 +294,7 @@ class Lanes:
         if lane.is_slow:
             self.slow_in_flight += 1
             self._slow_bytes += size
-        workspaces = self._in_flight_of
-        workspaces[lane.workspace_id] = workspaces.get(lane.workspace_id, 0) + 1
+        lane.workspace.in_flight += 1
         delivery.started_at = now
         if not self._start(delivery, lane):
             self._free_slot(lane, delivery)
@@ -274,10 +309,7 @@ class Lanes:
         if lane.is_slow:
             self.slow_in_flight -= 1
             self._slow_bytes -= size
-        workspaces = self._in_flight_of
-        workspaces[lane.workspace_id] -= 1
-        if not workspaces[lane.workspace_id]:
-            del workspaces[lane.workspace_id]
+        lane.workspace.in_flight -= 1
 
     def _enqueue(self, lane: Lane, delivery: Delivery) -> None:
         if lane.queue is None:
@@ -317,29 +349,3 @@ class Lanes:
             queue = lane.queue
         if not queue:
             self._waiting.pop(lane.subscription_id, None)
-
-
-class _Others:
-    """Whether others had work a moment ago."""
-
-    def __init__(self) -> None:
-        self._healthy_at = -_RECENT_SECONDS
-        self._latest = ("", -_RECENT_SECONDS)
-        self._latest_other = ("", -_RECENT_SECONDS)
-
-    def note(self, workspace_id: str, now: float, *, healthy: bool) -> None:
-        """Note a delivery of a workspace, for a lane that is healthy or isn't."""
-        if healthy:
-            self._healthy_at = now
-        if workspace_id != self._latest[0]:
-            self._latest_other = self._latest
-        self._latest = (workspace_id, now)
-
-    def healthy(self, now: float) -> bool:
-        """Say whether a healthy lane had work."""
-        return now - self._healthy_at < _RECENT_SECONDS
-
-    def of(self, workspace_id: str, now: float) -> bool:
-        """Say whether a workspace other than this one had work."""
-        other = self._latest_other if self._latest[0] == workspace_id else self._latest
-        return now - other[1] < _RECENT_SECONDS

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dispatcher.core.delivery_log import DeliveryStatus
-from dispatcher.pipeline import lane, lanes, log_buffer, role, settlement
+from dispatcher.pipeline import lanes, log_buffer, role, settlement
 from dispatcher.pipeline.work import Delivery
 from tests.fakes.http import answer
 from tests.unit.pipeline.world import delivery_id, eventually, subscription, turns
@@ -103,7 +103,7 @@ async def test_bound_on_produces(worlds, monkeypatch):
 async def test_full_fast_lane_waits(worlds, monkeypatch):
     """A lane that is fast but full makes its role wait; nothing is moved elsewhere."""
     monkeypatch.setattr(lanes, "QUEUE", 3)
-    monkeypatch.setattr(lane, "SLOW_SECONDS", 100)
+    monkeypatch.setattr(lanes, "SLOW_SECONDS", 100)
     world = worlds(max_in_flight_per_webhook=2)
     world.index.put(subscription("wh_a"))
     world.sender.answers = lambda _sent: None
@@ -121,7 +121,7 @@ async def test_full_fast_lane_waits(worlds, monkeypatch):
 
 async def test_slow_lane_spills(worlds, monkeypatch):
     """A lane that is slow and full sends its further events to overflow, unchanged; other lanes don't notice."""
-    monkeypatch.setattr(lane, "SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(lanes, "SLOW_SECONDS", 0.05)
     world = worlds(max_in_flight_per_webhook=2)
     world.index.put(subscription("wh_slow"))
     world.index.put(subscription("wh_ok"))
@@ -145,7 +145,7 @@ async def test_slow_lane_spills(worlds, monkeypatch):
 
 async def test_slow_lane_parks_what_was_spilled(worlds, monkeypatch):
     """A spilled record whose lane still has no room is parked once a first-tier delay, and expires after 3 days."""
-    monkeypatch.setattr(lane, "SLOW_SECONDS", -1)
+    monkeypatch.setattr(lanes, "SLOW_SECONDS", -1)
     monkeypatch.setattr(role, "HOLD_RECORDS", 0)
     world = worlds("1m", max_in_flight_per_webhook=1)
     world.index.put(subscription("wh_a"))
@@ -274,7 +274,7 @@ async def test_roles_take_turns(worlds):
 async def test_thousands_skipped_at_once(worlds, monkeypatch):
     """A full queue whose subscription is switched off is skipped without deep recursion, and every slot is free."""
     monkeypatch.setattr(lanes, "QUEUE", 3000)
-    monkeypatch.setattr(lane, "SLOW_SECONDS", 100_000)
+    monkeypatch.setattr(lanes, "SLOW_SECONDS", 100_000)
     world = worlds(max_in_flight_per_webhook=1)
     world.index.put(subscription("wh_a"))
     world.sender.answers = lambda _sent: None
