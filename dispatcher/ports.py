@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from dispatcher.core.delivery_log import LogEntry, LoggedDelivery, LoggedState
 from dispatcher.core.exchange import Request, Response
 from dispatcher.core.model import RecordHeaders, Subscription, Webhook
-from dispatcher.core.reruns import ReplayJob
+from dispatcher.core.reruns import ReplayJob, SourceSpan
 
 T = TypeVar("T")
 
@@ -509,3 +509,31 @@ class ReplaySelection(Protocol):
 
     async def in_hand(self, job: ReplayJob) -> Sequence[LoggedDelivery]:
         """Return those that the job has in hand, likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecords:
+    """Some records of a span, in the order of their offsets.
+
+    Attributes:
+        entries: Records, and what stands for those that can't be read.
+        position: The next offset to read.
+        gone: Offsets of the span that its topic has dropped, before the entries.
+    """
+
+    entries: Sequence[ConsumedRecord | UnreadableRecord]
+    position: int
+    gone: int = 0
+
+
+class SourceReader(Protocol):
+    """Reads source topics by time, outside their consumer group.
+
+    Every method raises `UnavailableError` where Kafka is out of reach.
+    """
+
+    async def spans(self, since_ms: int, until_ms: int) -> Sequence[SourceSpan]:
+        """Return what is on the source topics from one time to before another; empty spans are left out."""
+
+    async def read_span(self, span: SourceSpan) -> SourceRecords:
+        """Return the next records of a span, at least one offset further."""

@@ -1,10 +1,13 @@
 """The calls that act on one webhook: send it a test event, rotate its secret, redeliver to it."""
 
+from typing import Annotated
+
 from aiohttp import web
 from pydantic import Field
 
-from dispatcher.api.answers import Answer, WarningAnswer, json_answer
+from dispatcher.api.answers import Answer, Time, WarningAnswer, json_answer, one_of
 from dispatcher.api.bodies import read_optional_object
+from dispatcher.api.preconditions import etag_of, read_if_match
 from dispatcher.api.routes import Route
 from dispatcher.operations.audit import actor_of
 from dispatcher.operations.redelivery import Redeliveries
@@ -18,7 +21,7 @@ class EventTestAnswer(Answer):
     """What came of a test event; its delivery stands in the log, marked as a test."""
 
     id: str = Field(description="the event's id, evt_test_…")
-    status: str = Field(description="delivered or failed")
+    status: Annotated[str, one_of("delivered", "failed")]
     response_code: int | None = Field(description="null where no response came")
     response_body: str = Field(description="its first 4 KiB as text; what is no UTF-8 is replaced")
     error: str = Field("", description="what went wrong; left out where nothing did", exclude_if=lambda text: not text)
@@ -29,7 +32,7 @@ class RotatedSecretAnswer(Answer):
 
     id: str
     secret: str = Field(description="shown this once", repr=False)
-    overlap_ends_at: str | None = Field(description="until when the secret before it signs too; null: it has ended")
+    overlap_ends_at: Time | None = Field(description="until when the secret before it signs too; null: it has ended")
     warnings: list[WarningAnswer]
 
 
@@ -37,7 +40,7 @@ class RedeliveryAnswer(Answer):
     """A delivery that waits to be sent again."""
 
     id: str = Field(description="the delivery's id, the same as before")
-    status: str
+    status: Annotated[str, one_of("pending")]
     replay_id: str = Field(description="the log shows its new attempts under this id")
 
 
@@ -71,7 +74,9 @@ class ActionCalls:
                 body=Rotation,
                 body_optional=True,
                 answer=RotatedSecretAnswer,
-                problems=(409,),
+                etag=True,
+                if_match=True,
+                problems=(409, 412),
             ),
             Route(
                 "POST",
@@ -94,14 +99,19 @@ class ActionCalls:
 
     async def rotate(self, request: web.Request, caller: ApiKey) -> web.Response:
         """Rotate the secret; the answer is the only one that shows it."""
+        only = read_if_match(request)
         sent = await read_optional_object(request)
-        rotated = await self._rotation.rotate(caller.workspace_id, request.match_info["id"], sent, by=actor_of(caller))
-        return json_answer(rotated_secret_answer(rotated))
+        rotated = await self._rotation.rotate(
+            caller.workspace_id, request.match_info["id"], sent, only=only, by=actor_of(caller)
+        )
+        return json_answer(rotated_secret_answer(rotated), etag=etag_of(rotated.webhook.subscription.revision))
 
     async def redeliver(self, request: web.Request, caller: ApiKey) -> web.Response:
         """Send a logged delivery again."""
         matched = request.match_info
-        started = await self._redeliveries.redeliver(caller.workspace_id, matched["id"], matched["delivery_id"])
+        started = await self._redeliveries.redeliver(
+            caller.workspace_id, matched["id"], matched["delivery_id"], by=actor_of(caller)
+        )
         answer = RedeliveryAnswer(id=started.delivery_id, status="pending", replay_id=started.replay_id)
         return json_answer(answer, status=202, location=request.path.removesuffix("/redeliver"))
 

@@ -1,12 +1,13 @@
 """What the API answers about its keys, the changes that were made, and the event catalogue."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from dispatcher.api.answers import Answer, fields_of, time_of
+from dispatcher.api.answers import Answer, Time, fields_of, one_of, time_of
 from dispatcher.core.catalogue import EventType
 from dispatcher.operations.api_keys import CreatedApiKey
+from dispatcher.operations.audit import ACTIONS
 from dispatcher.operations.times import rfc3339
 from dispatcher.ports import ApiKey, AuditEntry
 
@@ -16,10 +17,10 @@ class ApiKeyAnswer(Answer):
 
     id: str
     name: str | None
-    scopes: list[str]
-    created_at: str
-    last_used_at: str | None = Field(description="written down every few seconds")
-    expires_at: str | None = Field(description="when it is refused; null: never")
+    scopes: list[Annotated[str, one_of("read", "write", "admin")]]
+    created_at: Time
+    last_used_at: Time | None = Field(description="written down every few seconds")
+    expires_at: Time | None = Field(description="when it is refused; null: never")
 
 
 class CreatedApiKeyAnswer(ApiKeyAnswer):
@@ -32,7 +33,7 @@ class ApiKeyPageAnswer(Answer):
     """A page of API keys, newest first."""
 
     data: list[ApiKeyAnswer]
-    next_cursor: str | None
+    next_cursor: str | None = Field(description="cursor of the next page; null on the last")
 
 
 class ActorAnswer(Answer):
@@ -47,18 +48,18 @@ class ChangeAnswer(Answer):
     """What changed; values of secrets are null."""
 
     field: str
-    before: Any
-    after: Any
+    before: Any = Field(description="null where it is new")
+    after: Any = Field(description="null where it is gone")
 
 
 class AuditEntryAnswer(Answer):
     """One change."""
 
     id: str
-    at: str
+    at: Time
     actor: ActorAnswer
-    action: str
-    target_id: str = Field(description="the webhook or API key that was changed")
+    action: Annotated[str, one_of(*ACTIONS)]
+    target_id: str = Field(description="the webhook, delivery, replay or API key that was changed")
     changes: list[ChangeAnswer]
 
 
@@ -66,7 +67,7 @@ class AuditPageAnswer(Answer):
     """A page of changes, newest first."""
 
     data: list[AuditEntryAnswer]
-    next_cursor: str | None
+    next_cursor: str | None = Field(description="cursor of the next page; null on the last")
 
 
 class EventTypeAnswer(Answer):
@@ -84,10 +85,10 @@ class EventTypeAnswer(Answer):
 
 
 class EventTypesAnswer(Answer):
-    """The event types of the catalogue."""
+    """A page of the event types of the catalogue, by name."""
 
     data: list[EventTypeAnswer]
-    next_cursor: None
+    next_cursor: str | None = Field(description="cursor of the next page; null on the last")
 
 
 def api_key_answer(key: ApiKey) -> ApiKeyAnswer:

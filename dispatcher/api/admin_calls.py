@@ -12,7 +12,7 @@ from dispatcher.api.admin_answers import (
 )
 from dispatcher.api.answers import json_answer
 from dispatcher.api.bodies import read_object
-from dispatcher.api.queries import PAGING, SPAN, read_paging, read_query
+from dispatcher.api.queries import PAGING, SPAN, read_listing, read_page
 from dispatcher.api.routes import Parameter, Route
 from dispatcher.operations.api_key_fields import NewApiKey
 from dispatcher.operations.api_keys import ApiKeys
@@ -22,7 +22,7 @@ from dispatcher.ports import ApiKey
 _ACTION = Parameter("action", "only changes of this kind", {"type": "string", "enum": list(ACTIONS)})
 _TARGET = Parameter(
     "target",
-    "only changes of the webhook or API key with this id",
+    "only changes of the webhook, delivery, replay or API key with this id",
     {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH},
 )
 
@@ -55,12 +55,20 @@ class ApiKeyCalls:
                 answer=CreatedApiKeyAnswer,
                 status=201,
             ),
-            Route("DELETE", "/api-keys/{id}", "admin", self.revoke, operation="revokeApiKey", status=204),
+            Route(
+                "DELETE",
+                "/api-keys/{id}",
+                "admin",
+                self.revoke,
+                operation="revokeApiKey",
+                status=204,
+                problems=(409,),
+            ),
         )
 
     async def page(self, request: web.Request, caller: ApiKey) -> web.Response:
         """List the workspace's API keys without their secret part, newest first."""
-        cursor, limit = read_paging(read_query(request))
+        cursor, limit = read_page(request)
         page = await self._keys.page(caller.workspace_id, cursor, limit)
         data = [api_key_answer(key) for key in page.rows]
         return json_answer(ApiKeyPageAnswer(data=data, next_cursor=page.next_cursor))
@@ -71,7 +79,7 @@ class ApiKeyCalls:
         return json_answer(created_api_key_answer(created), status=201)
 
     async def revoke(self, request: web.Request, caller: ApiKey) -> web.Response:
-        """Revoke an API key of the workspace; it is refused within a second."""
+        """Revoke an API key of the workspace, not the one that calls; it is refused within a second."""
         await self._keys.revoke(caller.workspace_id, request.match_info["id"], by=actor_of(caller))
         return web.Response(status=204)
 
@@ -98,8 +106,7 @@ class AuditCalls:
 
     async def page(self, request: web.Request, caller: ApiKey) -> web.Response:
         """List who changed what in the workspace, and when, newest first."""
-        query = read_query(request, FILTERS)
-        cursor, limit = read_paging(query)
-        page = await self._audit.page(caller.workspace_id, read_audit_filter(query), cursor, limit)
+        wanted, cursor, limit = read_listing(request, FILTERS, read_audit_filter)
+        page = await self._audit.page(caller.workspace_id, wanted, cursor, limit)
         data = [audit_entry_answer(entry) for entry in page.rows]
         return json_answer(AuditPageAnswer(data=data, next_cursor=page.next_cursor))

@@ -1,17 +1,25 @@
 """What the API answers: one model for each shape, filled from what the operations return."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from dispatcher.core.delivery_log import LoggedAttempt, LoggedDelivery
-from dispatcher.core.model import PayloadFormat, Webhook
+from dispatcher.core.delivery_log import DeliveryStatus, LoggedAttempt, LoggedDelivery
+from dispatcher.core.model import PayloadFormat, Status, Webhook
 from dispatcher.core.payload import CLOUDEVENTS_CONTENT_TYPE
 from dispatcher.operations.times import rfc3339
 from dispatcher.operations.webhooks import CreatedWebhook, Warned
+
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+"""A time as RFC 3339 text."""
+
+
+def one_of(*values: str) -> Any:
+    """Say in the document what a text may be; what is answered isn't held against it."""
+    return Field(json_schema_extra={"enum": list(values)})
 
 
 class Answer(BaseModel):
@@ -36,26 +44,28 @@ class WebhookAnswer(Answer):
     url: str
     method: str
     content_type: str = Field(description="of the requests; application/cloudevents+json with that payload_format")
-    events: list[str]
-    status: str
+    events: list[str] = Field(description="the event types and patterns it wants")
+    status: Annotated[str, one_of(*Status)] = Field(
+        description="disabled is the dispatcher's doing: disabled_reason says why"
+    )
     disabled_reason: str | None
-    disabled_at: str | None
+    disabled_at: Time | None
     notification_type: str
-    payload_format: str
-    max_attempts: int
-    headers: dict[str, str]
-    api_key_set: bool
+    payload_format: Annotated[str, one_of(*PayloadFormat)]
+    max_attempts: int = Field(description="the first attempt counts")
+    headers: dict[str, str] = Field(description="static headers of the requests")
+    api_key_set: bool = Field(description="whether an API key goes along in api_key_header; it is never shown")
     api_key_header: str
     timeout_seconds: int
-    rate_limit: float | None
-    created_at: str
-    updated_at: str
+    rate_limit: float | None = Field(description="deliveries per second; null: no limit")
+    created_at: Time
+    updated_at: Time
 
 
 class ChangedWebhookAnswer(WebhookAnswer):
     """A webhook after a change."""
 
-    warnings: list[WarningAnswer]
+    warnings: list[WarningAnswer] = Field(description="what was accepted and is probably not meant")
 
 
 class CreatedWebhookAnswer(ChangedWebhookAnswer):
@@ -68,7 +78,7 @@ class WebhookPageAnswer(Answer):
     """A page of webhooks, newest first."""
 
     data: list[WebhookAnswer]
-    next_cursor: str | None
+    next_cursor: str | None = Field(description="cursor of the next page; null on the last")
 
 
 class DeliveryAnswer(Answer):
@@ -77,16 +87,16 @@ class DeliveryAnswer(Answer):
     id: str
     event_id: str
     event_type: str
-    status: str
+    status: Annotated[str, one_of(*DeliveryStatus)]
     response_code: int | None = Field(description="null where no response came")
     response_time_ms: float | None = Field(description="null where no attempt was made")
     attempts_made: int
-    created_at: str
-    updated_at: str
-    next_attempt_at: str | None
+    created_at: Time
+    updated_at: Time
+    next_attempt_at: Time | None = Field(description="when a retrying one is sent again")
     error: str | None
     reason: str | None = Field(description="why it failed for good or was skipped")
-    test: bool
+    test: bool = Field(description="whether it was a test event")
     replay_id: str | None = Field(description="the replay that made its latest attempts")
 
 
@@ -94,8 +104,8 @@ class AttemptAnswer(Answer):
     """One attempt of a delivery."""
 
     attempt: int
-    at: str
-    status: str = Field(description="where the delivery stood after it")
+    at: Time
+    status: Annotated[str, one_of(*DeliveryStatus)] = Field(description="where the delivery stood after it")
     response_code: int | None
     response_time_ms: float
     response_body: str = Field(description="its first 4 KiB as text; what is no UTF-8 is replaced")
@@ -113,7 +123,7 @@ class DeliveryPageAnswer(Answer):
     """A page of deliveries, newest first."""
 
     data: list[DeliveryAnswer]
-    next_cursor: str | None
+    next_cursor: str | None = Field(description="cursor of the next page; null on the last")
 
 
 class DeadLetterAnswer(DeliveryAnswer):
@@ -126,7 +136,7 @@ class DeadLetterPageAnswer(Answer):
     """A page of failed deliveries, newest first."""
 
     data: list[DeadLetterAnswer]
-    next_cursor: str | None
+    next_cursor: str | None = Field(description="cursor of the next page; null on the last")
 
 
 class FieldProblem(Answer):
@@ -139,8 +149,8 @@ class FieldProblem(Answer):
 class Problem(Answer):
     """What is wrong and what to do, as RFC 9457 has it."""
 
-    type: str
-    title: str
+    type: str = Field(description="about:blank: the status says it all")
+    title: str = Field(description="the status in words")
     status: int
     detail: str = Field(description="what is wrong and what to do")
     request_id: str = Field(description="also the header X-Request-Id")

@@ -4,6 +4,7 @@ from aiohttp import web
 
 from dispatcher.api.admin_answers import EventTypeAnswer, EventTypesAnswer, event_type_answer
 from dispatcher.api.answers import json_answer
+from dispatcher.api.queries import PAGING_BY_NAME, read_page
 from dispatcher.api.routes import Route
 from dispatcher.core.catalogue import Catalogue
 from dispatcher.core.errors import NotFoundError
@@ -19,14 +20,25 @@ class CatalogueCalls:
     def routes(self) -> tuple[Route, ...]:
         """List the calls."""
         return (
-            Route("GET", "/event-types", "read", self.all, operation="listEventTypes", answer=EventTypesAnswer),
+            Route(
+                "GET",
+                "/event-types",
+                "read",
+                self.page,
+                operation="listEventTypes",
+                query=PAGING_BY_NAME,
+                answer=EventTypesAnswer,
+            ),
             Route("GET", "/event-types/{type}", "read", self.get, operation="getEventType", answer=EventTypeAnswer),
         )
 
-    async def all(self, _: web.Request, __: ApiKey) -> web.Response:
-        """List the event types of the catalogue, by name, on one page."""
-        data = [event_type_answer(entry) for entry in self._catalogue.types.values()]
-        return json_answer(EventTypesAnswer(data=data, next_cursor=None))
+    async def page(self, request: web.Request, _: ApiKey) -> web.Response:
+        """List the event types of the catalogue, by name."""
+        cursor, limit = read_page(request)
+        types = self._catalogue.types
+        names = sorted(types if cursor is None else (name for name in types if name > cursor))
+        data = [event_type_answer(types[name]) for name in names[:limit]]
+        return json_answer(EventTypesAnswer(data=data, next_cursor=names[limit - 1] if len(names) > limit else None))
 
     async def get(self, request: web.Request, _: ApiKey) -> web.Response:
         """Show an event type: title, description, JSON Schema of its data, and a sample."""

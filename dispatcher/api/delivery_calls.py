@@ -11,7 +11,7 @@ from dispatcher.api.answers import (
     delivery_detail_answer,
     json_answer,
 )
-from dispatcher.api.queries import PAGING, SPAN, read_paging, read_query
+from dispatcher.api.queries import PAGING, SPAN, read_listing
 from dispatcher.api.routes import Parameter, Route
 from dispatcher.core.delivery_log import DeliveryStatus
 from dispatcher.core.matching import TYPE
@@ -76,11 +76,8 @@ class DeliveryCalls:
 
     async def page(self, request: web.Request, caller: ApiKey) -> web.Response:
         """List a webhook's deliveries, newest first."""
-        query = read_query(request, FILTERS)
-        cursor, limit = read_paging(query)
-        page = await self._deliveries.page(
-            caller.workspace_id, request.match_info["id"], read_filter(query), cursor, limit
-        )
+        wanted, cursor, limit = read_listing(request, FILTERS, read_filter)
+        page = await self._deliveries.page(caller.workspace_id, request.match_info["id"], wanted, cursor, limit)
         data = [delivery_answer(delivery) for delivery in page.rows]
         return json_answer(DeliveryPageAnswer(data=data, next_cursor=page.next_cursor))
 
@@ -92,8 +89,7 @@ class DeliveryCalls:
 
     async def failed_page(self, request: web.Request, caller: ApiKey) -> web.Response:
         """List the workspace's failed deliveries, of all its webhooks, newest first."""
-        query = read_query(request, DEAD_LETTER_FILTERS)
-        cursor, limit = read_paging(query)
-        page = await self._deliveries.failed_page(caller.workspace_id, read_filter(query), cursor, limit)
+        wanted, cursor, limit = read_listing(request, DEAD_LETTER_FILTERS, read_filter)
+        page = await self._deliveries.failed_page(caller.workspace_id, wanted, cursor, limit)
         data = [dead_letter_answer(delivery) for delivery in page.rows]
         return json_answer(DeadLetterPageAnswer(data=data, next_cursor=page.next_cursor))

@@ -3,6 +3,7 @@
 Source: draft-ietf-httpapi-idempotency-key-header.
 """
 
+import asyncio
 import re
 
 from aiohttp import web
@@ -16,19 +17,26 @@ from dispatcher.ports import ApiKey
 
 IDEMPOTENCY_KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotency-Replayed"
-KEY_PATTERN = "^[ -~]{1,255}$"
+KEY_PATTERN = "^[!-~](?:[ -~]{0,253}[!-~])?$"
 
 _KEY = re.compile(KEY_PATTERN[1:-1])
+WAIT_SECONDS = 15.0
+"""How long a request waits for the answer to the same one that is under way, here or in another process."""
+
+_FIRST_LOOK_SECONDS = 0.05
+_LATER_LOOK_SECONDS = 0.5
 _RETRY_AFTER_SECONDS = 1
-# What the same request meets again, whenever it is sent; all else may be another time's answer.
-_FINAL_FAILURES = frozenset({400, 404, 410, 413, 415, 422})
+# What the same request meets again, whenever it is sent; all else may be another time's answer. Not 415: it is the
+# header's fault, and a key stands for path, query and body.
+_FINAL_FAILURES = frozenset({400, 404, 410, 422})
 
 
 def idempotent(idempotency: Idempotency, handler: AuthenticatedHandler) -> AuthenticatedHandler:
     """Let a handler do a request with an idempotency key once.
 
     The same key with the same body and query gets the first one's answer, marked `Idempotency-Replayed: true`, for 24
-    hours: successes, and the failures that would come again. Keys of two workspaces, and of two paths, don't meet.
+    hours: successes, and the failures that would come again. One that comes while the first is under way waits for its
+    answer. Keys of two workspaces, and of two paths, don't meet.
     """
 
     async def serve(request: web.Request, caller: ApiKey) -> web.StreamResponse:
@@ -41,14 +49,14 @@ def idempotent(idempotency: Idempotency, handler: AuthenticatedHandler) -> Authe
             )
         asked = request.query_string.encode("utf-8", "surrogatepass") + b"\n" + await read_body(request)
         call = f"{request.method} {request.path}"
-        match await idempotency.begin(caller.workspace_id, call, sent[0], asked):
+        match await _begin(idempotency, caller.workspace_id, call, sent[0], asked):
             case FinalAnswer() as answer:
                 headers = {**answer.headers, REPLAYED_HEADER: "true"}
                 return web.Response(status=answer.status, body=answer.body, headers=headers)
             case UnderWay():
                 raise ProblemError(
                     409,
-                    "the same request is being done at this moment; send it again shortly for its answer",
+                    "the same request is still being done; send it again shortly for its answer",
                     {"Retry-After": str(_RETRY_AFTER_SECONDS)},
                 )
             case OtherRequest():
@@ -59,6 +67,19 @@ def idempotent(idempotency: Idempotency, handler: AuthenticatedHandler) -> Authe
                 return await _do(idempotency, begun, handler, request, caller)
 
     return serve
+
+
+async def _begin(
+    idempotency: Idempotency, workspace_id: str, call: str, key: str, asked: bytes
+) -> Begun | FinalAnswer | UnderWay | OtherRequest:
+    loop = asyncio.get_running_loop()
+    deadline, pause = loop.time() + WAIT_SECONDS, _FIRST_LOOK_SECONDS
+    while True:
+        found = await idempotency.begin(workspace_id, call, key, asked)
+        if not isinstance(found, UnderWay) or loop.time() >= deadline:
+            return found
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LATER_LOOK_SECONDS)
 
 
 async def _do(

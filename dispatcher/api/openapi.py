@@ -5,6 +5,7 @@ Source: OpenAPI Specification 3.1.1; JSON Schema 2020-12; RFC 9457 (problem deta
 
 import re
 from collections.abc import Iterable
+from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -12,10 +13,13 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from dispatcher.api.answers import Problem
+from dispatcher.api.examples import EXAMPLES, PROBLEM
 from dispatcher.api.idempotency import IDEMPOTENCY_KEY_HEADER, KEY_PATTERN, REPLAYED_HEADER
+from dispatcher.api.links import LINKS
 from dispatcher.api.problems import PROBLEM_JSON
 from dispatcher.api.request_ids import REQUEST_ID_HEADER
 from dispatcher.api.routes import Parameter, Route
+from dispatcher.operations.test_events import EventTestInput
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -27,22 +31,32 @@ _DESCRIPTION = """\
 Register endpoints and see what was delivered to them.
 
 Send an API key with each request: `Authorization: Bearer <api key>`. A key sees one workspace; what is in another is \
-answered with 404. Listings are newest first; pass `next_cursor` back as `cursor` until it is null. Times are RFC 3339.
+answered with 404. Times are RFC 3339, ids are text.
+
+Listings are newest first; pass `next_cursor` back as `cursor`, with the same filters, until it is null. Unknown \
+parameters and fields are refused, so that a misspelled one doesn't go unnoticed.
+
+A POST with an `Idempotency-Key` can be sent again after a broken connection: it is done once. Make a new key for \
+each new request. A change with `If-Match` is made only to the version that you read.
 
 A problem (`application/problem+json`) says what to do in `detail`, and names every wrong field in `errors`. \
-Requests over the rate limit, and those that come while the database is away, get `Retry-After`."""
+Requests over the rate limit, and those that come while the database is away, get `Retry-After`. A path that isn't \
+here gets 404, a method that a path doesn't take 405 with `Allow`, an `Expect` other than `100-continue` 417.
+
+Every answer has `X-Request-Id`: the one you sent, or one made here. It stands in the service's log."""
 
 _PROBLEMS = {
-    400: "The body is no valid JSON, or the request is malformed.",
+    400: "The body is no valid JSON, or a header or the request itself is malformed.",
     401: "There is no API key, or it is unknown, revoked or expired.",
     403: "The API key lacks the scope.",
     404: "There is nothing of this id in this workspace.",
     408: "The body took too long.",
-    409: "Its present state is in the way, or the same request is being done at this moment.",
-    410: "What it takes is kept no more.",
+    409: "Its present state is in the way (`detail` names it), or the same request is being done at this moment.",
+    410: "The event is no longer kept on its topic, so it can't be sent again.",
     412: "It is not in the version that If-Match names.",
     413: "The body is too large.",
     415: "The body's media type is another than JSON.",
+    417: "`Expect` asks for more than `100-continue`.",
     422: "Fields or parameters are wrong; `errors` names each of them.",
     429: "Too many requests; `Retry-After` says when to come back.",
     500: "A fault of the service; tell its operator the `request_id`.",
@@ -73,6 +87,11 @@ _HEADERS: dict[str, Any] = {
         "required": True,
         "schema": {"type": "string"},
     },
+    "RetryShortly": {
+        "description": "Seconds to wait, where waiting helps.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "Accept": {"description": "The media type to send.", "schema": {"type": "string"}},
     "Replayed": {
         "description": "`true` where this is the kept answer to an earlier request of the same Idempotency-Key.",
         "schema": {"const": "true"},
@@ -81,8 +100,9 @@ _HEADERS: dict[str, Any] = {
 _IF_MATCH = {
     "name": "If-Match",
     "in": "header",
-    "description": "Only if the webhook is still in this version: the ETag of an answer, or `*` for any.",
-    "schema": {"type": "string", "pattern": '^(\\*|"[0-9]{1,18}")$'},
+    "description": "Only if the webhook is still in this version: the ETag of an answer, or `*` for any. A list of "
+    "tags stands for any of them; weak ones, and what is no tag, never match.",
+    "schema": {"type": "string"},
     "examples": {"any": {"value": "*"}, "a version": {"value": '"3"'}},
 }
 _IDEMPOTENCY_KEY = {
@@ -90,7 +110,8 @@ _IDEMPOTENCY_KEY = {
     "in": "header",
     "description": "A value of your own, such as a UUID: the same request with the same key is done once, and gets the "
     "same answer for 24 hours. With another body it is refused.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": KEY_PATTERN},
+    "schema": {"type": "string", "pattern": KEY_PATTERN},
+    "example": "8e03978e-40d5-43e8-bc93-6894a57f9324",
 }
 
 
@@ -107,8 +128,13 @@ class _Schemas(GenerateJsonSchema):
         return made
 
 
-def make_document(routes: Iterable[Route]) -> dict[str, Any]:
-    """Make the document of these calls; the same calls give the same document."""
+def make_document(routes: Iterable[Route], event_types: Iterable[str] = ()) -> dict[str, Any]:
+    """Make the document of these calls; the same calls and types give the same document.
+
+    Args:
+        routes: The calls.
+        event_types: What the event catalogue knows: a test event is of one of them.
+    """
     routes = tuple(routes)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -121,7 +147,7 @@ def make_document(routes: Iterable[Route]) -> dict[str, Any]:
         "tags": [{"name": name} for name in dict.fromkeys(_tag(route) for route in routes)],
         "paths": paths,
         "components": {
-            "schemas": _schemas(routes),
+            "schemas": _with_event_types(_schemas(routes), sorted(event_types)),
             "headers": _HEADERS,
             "responses": {f"Problem{status}": _problem(status) for status in _PROBLEMS},
             "parameters": {"IfMatch": _IF_MATCH, "IdempotencyKey": _IDEMPOTENCY_KEY},
@@ -136,12 +162,18 @@ def make_document(routes: Iterable[Route]) -> dict[str, Any]:
     }
 
 
+def _described(route: Route) -> str:
+    """Return what the handler's docstring says after its summary, and the scope."""
+    _, _, more = (route.handler.__doc__ or "").partition("\n\n")
+    return f"{' '.join(more.split())} Needs the scope `{route.scope}`.".strip()
+
+
 def _operation(route: Route) -> dict[str, Any]:
     summary = " ".join((route.handler.__doc__ or "").split("\n\n")[0].split()).removesuffix(".")
     operation: dict[str, Any] = {
         "operationId": route.operation or _named(route),
         "summary": summary,
-        "description": f"Needs the scope `{route.scope}`.",
+        "description": _described(route),
         "tags": [_tag(route)],
     }
     if parameters := _parameters(route):
@@ -188,7 +220,7 @@ def _query_parameter(parameter: Parameter) -> dict[str, Any]:
 
 
 def _success(route: Route) -> dict[str, Any]:
-    headers = [("X-Request-Id", "RequestId")]
+    headers = [(REQUEST_ID_HEADER, "RequestId")]
     if route.etag:
         headers.append(("ETag", "ETag"))
     if route.location:
@@ -200,7 +232,10 @@ def _success(route: Route) -> dict[str, Any]:
         "headers": {name: {"$ref": f"#/components/headers/{component}"} for name, component in headers},
     }
     if route.answer is not None:
-        response["content"] = {JSON: {"schema": {"$ref": _SCHEMAS + route.answer.__name__}}}
+        name = route.answer.__name__
+        response["content"] = {JSON: {"schema": {"$ref": _SCHEMAS + name}, "example": EXAMPLES[name]}}
+    if route.operation in LINKS:
+        response["links"] = LINKS[route.operation]
     return response
 
 
@@ -210,24 +245,26 @@ def _problem(status: int) -> dict[str, Any]:
         headers["Retry-After"] = {"$ref": "#/components/headers/RetryAfter"}
     if status in _CHALLENGED:
         headers["WWW-Authenticate"] = {"$ref": "#/components/headers/Challenge"}
-    return {
-        "description": _PROBLEMS[status],
-        "headers": headers,
-        "content": {PROBLEM_JSON: {"schema": {"$ref": _SCHEMAS + "Problem"}}},
-    }
+    if status == HTTPStatus.CONFLICT:
+        headers["Retry-After"] = {"$ref": "#/components/headers/RetryShortly"}
+    if status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+        headers["Accept"] = {"$ref": "#/components/headers/Accept"}
+    content: dict[str, Any] = {"schema": {"$ref": _SCHEMAS + "Problem"}}
+    if status == PROBLEM["status"]:
+        content["example"] = PROBLEM
+    return {"description": _PROBLEMS[status], "headers": headers, "content": {PROBLEM_JSON: content}}
 
 
 def _statuses(route: Route) -> list[int]:
-    statuses = {401, 403, 429, 500, 503, *route.problems}
+    # 400: a request that is malformed as such; 422: parameters that no call takes.
+    statuses = {400, 401, 403, 417, 422, 429, 500, 503, *route.problems}
     if "{" in route.path:
         statuses.add(404)
-    if route.query:
-        statuses.add(422)
     if route.body is not None:
-        statuses |= {400, 408, 413, 415, 422}
+        statuses |= {408, 413, 415}
     if route.method == "POST":
-        statuses |= {400, 408, 409, 413, 422}
-    if route.method in ("PATCH", "DELETE") and route.if_match:
+        statuses |= {408, 409, 413}
+    if route.if_match:
         statuses |= {409, 412}
     return sorted(statuses)
 
@@ -242,6 +279,16 @@ def _schemas(routes: Iterable[Route]) -> dict[str, Any]:
     ]
     _, schema = models_json_schema(wanted, ref_template=_SCHEMAS + "{model}", schema_generator=_Schemas)
     return dict(sorted(schema["$defs"].items()))
+
+
+def _with_event_types(schemas: dict[str, Any], event_types: list[str]) -> dict[str, Any]:
+    """Say which types a test event can be of."""
+    wanted = schemas.get(EventTestInput.__name__)
+    if wanted is not None and event_types:
+        text, *others = wanted["properties"]["type"]["anyOf"]
+        wanted["examples"] = [{"type": event_types[0]}]
+        wanted["properties"]["type"]["anyOf"] = [{**text, "enum": event_types}, *others]
+    return schemas
 
 
 def _tag(route: Route) -> str:

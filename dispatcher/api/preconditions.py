@@ -8,8 +8,6 @@ from collections.abc import Collection
 
 from aiohttp import web
 
-from dispatcher.api.problems import ProblemError
-
 _TAG = re.compile(r'[ \t]*(W/)?"([\x21\x23-\x7e\x80-\U0010ffff]*)"[ \t]*(?:,|$)')
 _REVISION = re.compile(r"[0-9]{1,18}")
 
@@ -22,8 +20,10 @@ def etag_of(revision: int) -> str:
 def read_if_match(request: web.Request) -> Collection[int] | None:
     """Return the revisions that the caller's change is meant for; None: whichever it is.
 
-    Raises:
-        ProblemError: 412, the header is no list of entity tags, or has weak ones, which never match.
+    Weak tags never match, and what is no list of entity tags names no revision at all. It is not refused here: what
+    is wrong with the request itself comes first.
+
+    Source: RFC 9110 section 13.2.1 (when preconditions count).
     """
     sent = ",".join(request.headers.getall("If-Match", ())).strip()
     if "If-Match" not in request.headers or sent == "*":
@@ -33,10 +33,8 @@ def read_if_match(request: web.Request) -> Collection[int] | None:
     while end < len(sent):
         match = _TAG.match(sent, end)
         if match is None:
-            raise ProblemError(412, 'If-Match is no list of entity tags; send the ETag of an answer, such as "3", or *')
-        if match[1]:
-            raise ProblemError(412, "If-Match has a weak entity tag, which never matches; send the ETag as it came")
-        if _REVISION.fullmatch(match[2]):
+            return frozenset()
+        if not match[1] and _REVISION.fullmatch(match[2]):
             revisions.add(int(match[2]))
         end = match.end()
     return revisions

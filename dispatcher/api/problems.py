@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
 from dispatcher.api.answers import FieldProblem, Problem
-from dispatcher.api.request_ids import request_id_of
+from dispatcher.api.request_ids import REQUEST_ID_HEADER, request_id_of
 from dispatcher.core.errors import (
     ChangedError,
     ConflictError,
@@ -99,6 +99,22 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         return _unforeseen(request, error)
 
 
+async def refuse_expectation(request: web.Request) -> web.StreamResponse | None:
+    """Tell a caller to go on who waits for that before sending a body, and refuse what else is expected.
+
+    Source: RFC 9110 section 10.1.1 (Expect).
+    """
+    if request.version < HttpVersion11:
+        return None
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        # No middleware sees this answer.
+        headers = {REQUEST_ID_HEADER: request_id_of(request)}
+        return problem(request, 417, "only Expect: 100-continue is understood; leave the header out", headers=headers)
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the answer itself has not begun
+    return None
+
+
 def _of_error(request: web.Request, error: DispatcherError) -> web.Response:  # noqa: PLR0911 - one for each kind
     match error:
         case InvalidInputError():
@@ -116,7 +132,7 @@ def _of_error(request: web.Request, error: DispatcherError) -> web.Response:  # 
         case ConflictError():
             return problem(request, 409, str(error))
         case UnavailableError():
-            _log.warning("unavailable", request_id=request_id_of(request), error=str(error))
+            _log.warning("unavailable", error=str(error))
             return problem(
                 request,
                 503,
@@ -147,7 +163,7 @@ def _of_http(request: web.Request, error: web.HTTPException) -> web.StreamRespon
 def _unforeseen(request: web.Request, error: Exception) -> web.Response:
     # As text: a renderer given the exception itself may show local variables, and those hold secrets.
     trace = "".join(traceback.format_exception(error))
-    _log.error("request failed", request_id=request_id_of(request), method=request.method, traceback=trace)
+    _log.error("request failed", method=request.method, traceback=trace)
     return problem(
         request, 500, "this is a fault of the service; tell its operator the request_id, and send the request again"
     )

@@ -71,7 +71,8 @@ class RateLimits:
     Args:
         clock: Time.
         requests: Of one API key.
-        guesses: Of unknown keys from one client address; valid ones are refused as well while it has tried too many.
+        guesses: Of unknown keys from one client address; while it has tried too many, only keys that
+            are known already get through from there.
     """
 
     def __init__(self, clock: Clock, *, requests: Rate = REQUESTS, guesses: Rate = GUESSES) -> None:

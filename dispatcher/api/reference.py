@@ -104,12 +104,16 @@ def _section(document: Mapping[str, Any], base: str, method: str, path: str, cal
     statuses: list[tuple[Any, ...]] = []
     for status, answer in call["responses"].items():
         resolved = _resolved(document, answer)
-        statuses.append((status, resolved["description"], False))
+        headers = ", ".join(f"`{name}`" for name in resolved.get("headers", ()))
+        statuses.append((status, resolved["description"], headers, False))
         media = next(iter(resolved.get("content", {}).values()), None)
         if media is not None and status.startswith("2"):
             for each in media["schema"].get("anyOf", (media["schema"],)):
                 parts.append(_fields(document, f"Answer {status}", _resolved(document, each)))
-    parts.append(_table("Statuses", ("status", "meaning"), statuses))
+            if "example" in media:
+                shown = orjson.dumps(media["example"], option=orjson.OPT_INDENT_2).decode()
+                parts.append(f"<details><summary>Example</summary><pre>{escape(shown)}</pre></details>")
+    parts.append(_table("Statuses", ("status", "meaning", "headers"), statuses))
     return "".join(parts)
 
 

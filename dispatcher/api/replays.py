@@ -1,13 +1,16 @@
 """The calls about replay jobs."""
 
+from typing import Annotated
+
 from aiohttp import web
 from pydantic import Field
 
-from dispatcher.api.answers import Answer, json_answer
+from dispatcher.api.answers import Answer, Time, json_answer, one_of
 from dispatcher.api.bodies import read_object
-from dispatcher.api.queries import read_paging, read_query
+from dispatcher.api.queries import PAGING, read_page
 from dispatcher.api.routes import Route
-from dispatcher.core.reruns import ReplayJob
+from dispatcher.core.reruns import ReplayJob, ReplaySource, ReplayStatus
+from dispatcher.operations.audit import actor_of
 from dispatcher.operations.replays import ReplayInput, Replays
 from dispatcher.operations.times import rfc3339
 from dispatcher.ports import ApiKey
@@ -16,10 +19,15 @@ from dispatcher.ports import ApiKey
 class ReplayCountsAnswer(Answer):
     """How far a replay is: what was produced, is gone or was skipped is done with."""
 
-    selected: int | None = Field(description="deliveries found at its start; null before")
-    produced: int = Field(description="on their way to the endpoint again")
+    selected: int | None = Field(
+        description="deliveries found at its start, or offsets on the source topics; null before"
+    )
+    produced: int = Field(description="deliveries on their way to the endpoint")
     gone: int = Field(description="their events are kept no more")
-    skipped: int = Field(description="under way anyway, or asked for again since")
+    skipped: int = Field(
+        description="under way anyway, or asked for again since; of the source topics: not for the webhook, or in its "
+        "delivery log already"
+    )
 
 
 class ReplayAnswer(Answer):
@@ -27,14 +35,17 @@ class ReplayAnswer(Answer):
 
     id: str
     webhook_id: str
-    status: str = Field(description="pending, running, done, cancelled or failed")
-    since: str
-    until: str
+    status: Annotated[str, one_of(*ReplayStatus)]
+    source: Annotated[str, one_of(*ReplaySource)] = Field(
+        description="what it goes through: logged deliveries, or the events of the source topics"
+    )
+    since: Time
+    until: Time
     delivery_status: str | None = Field(description="only deliveries in this status; null: all that reached an end")
     counts: ReplayCountsAnswer
-    created_at: str
-    updated_at: str
-    finished_at: str | None
+    created_at: Time
+    updated_at: Time
+    finished_at: Time | None
     error: str | None = Field(description="why it failed")
 
 
@@ -42,7 +53,7 @@ class ReplayPageAnswer(Answer):
     """A page of replay jobs, newest first."""
 
     data: list[ReplayAnswer]
-    next_cursor: str | None
+    next_cursor: str | None = Field(description="cursor of the next page; null on the last")
 
 
 class ReplayCalls:
@@ -66,7 +77,15 @@ class ReplayCalls:
                 location=True,
                 problems=(409,),
             ),
-            Route("GET", "/replays", "read", self.page, operation="listReplays", answer=ReplayPageAnswer),
+            Route(
+                "GET",
+                "/replays",
+                "read",
+                self.page,
+                operation="listReplays",
+                query=PAGING,
+                answer=ReplayPageAnswer,
+            ),
             Route("GET", "/replays/{id}", "read", self.get, operation="getReplay", answer=ReplayAnswer),
             Route(
                 "POST",
@@ -80,15 +99,21 @@ class ReplayCalls:
         )
 
     async def create(self, request: web.Request, caller: ApiKey) -> web.Response:
-        """Make a replay job."""
+        """Make a replay job.
+
+        A worker goes through it at a bounded rate; another goes on where that one ends or is killed, and at most the
+        100 deliveries that it had in hand come twice. With the source events, what is being delivered for the first
+        time just then may come twice as well; an until that is some seconds past avoids that.
+        """
         webhook_id = request.match_info["id"]
-        job = await self._replays.create(caller.workspace_id, webhook_id, await read_object(request))
+        sent = await read_object(request)
+        job = await self._replays.create(caller.workspace_id, webhook_id, sent, by=actor_of(caller))
         prefix = request.path.removesuffix(f"/webhooks/{webhook_id}/replay")
         return json_answer(replay_answer(job), status=202, location=f"{prefix}/replays/{job.id}")
 
     async def page(self, request: web.Request, caller: ApiKey) -> web.Response:
         """List replay jobs, newest first."""
-        cursor, limit = read_paging(read_query(request))
+        cursor, limit = read_page(request)
         page = await self._replays.page(caller.workspace_id, cursor, limit)
         data = [replay_answer(job) for job in page.rows]
         return json_answer(ReplayPageAnswer(data=data, next_cursor=page.next_cursor))
@@ -99,7 +124,9 @@ class ReplayCalls:
 
     async def cancel(self, request: web.Request, caller: ApiKey) -> web.Response:
         """End a replay job; what it produced before still goes out."""
-        return json_answer(replay_answer(await self._replays.cancel(caller.workspace_id, request.match_info["id"])))
+        replay_id = request.match_info["id"]
+        job = await self._replays.cancel(caller.workspace_id, replay_id, by=actor_of(caller))
+        return json_answer(replay_answer(job))
 
 
 def replay_answer(job: ReplayJob) -> ReplayAnswer:
@@ -108,6 +135,7 @@ def replay_answer(job: ReplayJob) -> ReplayAnswer:
         id=job.id,
         webhook_id=job.subscription_id,
         status=job.status,
+        source=job.source,
         since=rfc3339(job.since_ms),
         until=rfc3339(job.until_ms),
         delivery_status=job.wanted,

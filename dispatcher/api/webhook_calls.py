@@ -14,7 +14,7 @@ from dispatcher.api.answers import (
 )
 from dispatcher.api.bodies import read_object
 from dispatcher.api.preconditions import etag_of, read_if_match
-from dispatcher.api.queries import PAGING, read_paging, read_query
+from dispatcher.api.queries import PAGING, read_page
 from dispatcher.api.routes import Route
 from dispatcher.operations.audit import actor_of
 from dispatcher.operations.webhook_fields import NewWebhook, WebhookChange
@@ -96,7 +96,7 @@ class WebhookCalls:
 
     async def page(self, request: web.Request, caller: ApiKey) -> web.Response:
         """List webhooks, newest first."""
-        cursor, limit = read_paging(read_query(request))
+        cursor, limit = read_page(request)
         page = await self._webhooks.page(caller.workspace_id, cursor, limit)
         data = [webhook_answer(webhook) for webhook in page.rows]
         return json_answer(WebhookPageAnswer(data=data, next_cursor=page.next_cursor))

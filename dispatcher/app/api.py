@@ -94,8 +94,8 @@ def _operations(
         catalogue=catalogue,
         tests=EventTests(store, catalogue, sender, log_writer, keyring, clock, draw, send.user_agent),
         rotation=SecretRotation(store, clock, keyring, draw, audit=audit),
-        redeliveries=Redeliveries(store, pages, log_writer, kafka, kafka, names, clock, draw),
-        replays=Replays(MongoReplays(connection.replays), store, clock, draw),
+        redeliveries=Redeliveries(store, pages, log_writer, kafka, kafka, names, clock, draw, audit=audit),
+        replays=Replays(MongoReplays(connection.replays), store, clock, draw, audit=audit),
     )
 
 

@@ -9,8 +9,10 @@ from dispatcher.core.errors import DispatcherError, SettingsError
 from dispatcher.http.sender import Sender
 from dispatcher.kafka.producer import KafkaProducer
 from dispatcher.mongo.api_keys import MongoApiKeys
+from dispatcher.mongo.audit import MongoAudit
 from dispatcher.mongo.client import Connection, connect, ensure_indexes
 from dispatcher.operations.api_keys import ApiKeys
+from dispatcher.operations.audit import Audit
 from dispatcher.settings import Settings
 
 RECORD_MARGIN_BYTES = 65_536
@@ -83,4 +85,6 @@ async def kafka_producer(settings: Settings) -> AsyncIterator[KafkaProducer]:
 async def api_keys(settings: Settings) -> AsyncIterator[ApiKeys]:
     """Open the API keys; raises what `mongo_connection` raises."""
     async with mongo_connection(settings) as connection:
-        yield ApiKeys(MongoApiKeys(connection.api_keys), SystemClock(), draw)
+        clock = SystemClock()
+        audit = Audit(MongoAudit(connection.audit), clock, draw)
+        yield ApiKeys(MongoApiKeys(connection.api_keys), clock, draw, audit=audit)

@@ -20,6 +20,7 @@ from dispatcher.settings import LogSettings
 REPEAT_SECONDS = 10.0
 _KEYS_KEPT = 1024
 _QUIET_BELOW_DEBUG = ("asyncio", "aiokafka", "aiohttp.access", "pymongo", "motor")
+_FETCHER = "aiokafka.consumer.fetcher"
 
 
 def configure(
@@ -67,6 +68,8 @@ def configure(
     for name in _QUIET_BELOW_DEBUG:
         # Their info lines tell of every fetch and every request.
         logging.getLogger(name).setLevel(level if level <= logging.DEBUG else max(level, logging.WARNING))
+    logging.getLogger(_FETCHER).setLevel(min(level, logging.INFO))
+    logging.getLogger(_FETCHER).addFilter(loss_as_error)
     logging.captureWarnings(capture=True)
 
 
@@ -76,6 +79,18 @@ def without_first_steps(record: logging.LogRecord) -> bool:
     Where that lasts, the worker isn't ready and says which groups it has not joined.
     """
     return not (record.name.startswith("aiokafka") and "CoordinatorNotAvailable" in record.getMessage())
+
+
+def loss_as_error(record: logging.LogRecord) -> bool:
+    """Make an error of what aiokafka's fetcher tells in passing: the next record to read is not on its topic any more.
+
+    It goes on at the topic's beginning. The fetcher's other lines have the level that aiokafka's have.
+    """
+    if "is out of range" in str(record.msg):
+        record.levelno, record.levelname = logging.ERROR, "ERROR"
+        record.msg = f"records expired unread, or the topic was made anew: {record.msg}"
+        return True
+    return record.levelno >= logging.getLogger("aiokafka").level
 
 
 class RepeatFilter(logging.Filter):
@@ -151,5 +166,5 @@ def configure_for_command(settings: LogSettings, *, stream: TextIO | None = None
     debugging = settings.level == "debug"
     configure(LogSettings(format=settings.format, level="debug" if debugging else "error"), stream=stream)
     if not debugging:
-        for name in _QUIET_BELOW_DEBUG:
+        for name in (*_QUIET_BELOW_DEBUG, _FETCHER):
             logging.getLogger(name).setLevel(logging.CRITICAL)

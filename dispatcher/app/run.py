@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 import uvloop
@@ -54,7 +55,9 @@ def run(*, local: bool, workers: int) -> int:
 async def _run(*, local: bool, workers: int) -> int:
     stopped = asyncio.Event()
     call_on_signals(stopped.set)
-    async with _services(local=local) as (settings, stack):
+    async with _services(stopped, local=local) as (settings, stack):
+        if stopped.is_set():
+            return 0
         configure(settings.log)
         if local:
             await _make_topics(settings)
@@ -66,19 +69,39 @@ async def _run(*, local: bool, workers: int) -> int:
 
 
 @asynccontextmanager
-async def _services(*, local: bool) -> AsyncIterator[tuple[Settings, LocalStack | None]]:
+async def _services(stopped: asyncio.Event, *, local: bool) -> AsyncIterator[tuple[Settings, LocalStack | None]]:
     if not local:
         yield resolve_settings(), None
         return
     wanted = config.load(run_local=True, needs=(), terminal=sys.stderr.isatty())
     kafka, mongo = not wanted.kafka.bootstrap_servers, not wanted.mongo.uri
     # Where both are configured the folder still keeps the encryption key and the API key.
-    stack = await start_local(wanted.local_dir, kafka=kafka, mongo=mongo, report=_say)
+    starting = asyncio.create_task(start_local(wanted.local_dir, kafka=kafka, mongo=mongo, report=_say))
+    if not await _ended_before(starting, stopped):
+        _say("Stopping what was being started …")
+        yield wanted, None
+        return
+    stack = starting.result()
     try:
         yield resolve_settings(run_local=True, stack=stack), stack
     finally:
         _say("Stopping the local services …")
         await stack.stop()
+
+
+async def _ended_before(work: "asyncio.Task[Any]", stopped: asyncio.Event) -> bool:
+    """Wait for work; False where the process was told to end first: the work is then undone."""
+    stopping = asyncio.create_task(stopped.wait())
+    try:
+        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return True
+    finally:
+        stopping.cancel()
+        if not work.done():
+            work.cancel()
+            await asyncio.wait({work})
+    return False
 
 
 async def _make_topics(settings: Settings) -> None:
@@ -113,12 +136,7 @@ async def _serve(settings: Settings, supervisor: Supervisor, stack: LocalStack |
 async def _listening(settings: Settings, connection: Connection, page: MetricsPage) -> AsyncIterator[_Addresses]:
     async def readiness() -> Mapping[str, str | None]:
         _, said = await page.ready()
-        workers = {
-            f"worker {number}": None
-            if each["ready"]
-            else str(each.get("not_ready") or each.get("problem") or "starting")
-            for number, each in said.items()
-        }
+        workers = {f"worker {number}": None if each["ready"] else _why_not_ready(each) for number, each in said.items()}
         return {**await mongo_readiness(connection), **workers}
 
     async def metrics() -> bytes:
@@ -151,16 +169,37 @@ async def _greet(
     settings: Settings, connection: Connection, page: MetricsPage, at: _Addresses, stack: LocalStack | None
 ) -> None:
     """Say that everything is up, and what to try, once it is."""
-    ready = False
-    async with asyncio.timeout(READY_WITHIN_SECONDS):
-        while not ready:
-            ready, _ = await page.ready()
-            await asyncio.sleep(_LOOK_SECONDS)
+    await _until_ready(page)
     if stack is None:
         _say(f"Ready. API {at.api}/v1, metrics {at.metrics}/metrics")
         return
     key = await _local_key(settings, connection, stack)
     _say(_GREETING.format(api=at.api, metrics=at.metrics, key=key))
+
+
+async def _until_ready(page: MetricsPage) -> None:
+    """Return when every worker is ready; say what is missing, now and then, where that takes long."""
+    loop = asyncio.get_running_loop()
+    say_at = loop.time() + READY_WITHIN_SECONDS
+    while True:
+        ready, said = await page.ready()
+        if ready:
+            return
+        if loop.time() >= say_at:
+            say_at = loop.time() + READY_WITHIN_SECONDS
+            for number, each in said.items():
+                if not each["ready"]:
+                    _say(f"Still waiting for worker {number}: {_why_not_ready(each)}")
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _why_not_ready(detail: Mapping[str, Any]) -> str:
+    """Say in words what `MetricsPage.ready` tells of a worker that isn't ready."""
+    said = detail.get("said")
+    missing = said.get("not_ready") if isinstance(said, dict) else None
+    if isinstance(missing, dict):
+        return "; ".join(f"{part}: {reason}" for part, reason in missing.items())
+    return str(said or detail.get("problem") or "starting")
 
 
 async def _local_key(settings: Settings, connection: Connection, stack: LocalStack) -> str:

@@ -7,16 +7,17 @@ import os
 import resource
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import structlog
 import uvloop
 
 from dispatcher.api.health import make_operations_app
 from dispatcher.app.child import ControlChannel
-from dispatcher.app.clock import SystemClock
+from dispatcher.app.clock import SystemClock, draw
 from dispatcher.app.connections import kafka_producer, mongo_connection, sender_of
 from dispatcher.app.logging import configure
 from dispatcher.app.replays import WorkerReplays
@@ -34,11 +35,14 @@ from dispatcher.kafka.consumer import KafkaConsumer
 from dispatcher.kafka.lag import LagReader
 from dispatcher.kafka.producer import KafkaProducer
 from dispatcher.metrics import Metrics
+from dispatcher.mongo.audit import MongoAudit
 from dispatcher.mongo.client import Connection
 from dispatcher.mongo.delivery_log import MongoDeliveryLog
 from dispatcher.mongo.subscription_feed import SubscriptionFeed
 from dispatcher.mongo.webhooks import MongoWebhooks
+from dispatcher.operations.audit import Audit
 from dispatcher.operations.catalogue import load_catalogue
+from dispatcher.operations.disabling import AuditedSubscriptions
 from dispatcher.pipeline.pipeline import Limits, Outside, Pipeline
 from dispatcher.settings import DEAD_LETTER, Settings
 
@@ -85,7 +89,8 @@ class Worker:
         tiers = (*settings.topics.tiers, *former_tiers)
         self.metrics = Metrics(tier.name for tier in tiers)
         self.index = SubscriptionIndex()
-        webhooks = MongoWebhooks(connection.webhooks)
+        audit = Audit(MongoAudit(connection.audit), self._clock, draw)
+        webhooks = AuditedSubscriptions(MongoWebhooks(connection.webhooks), audit)
         self._feed = SubscriptionFeed(connection.webhooks, self.index, self._clock)
         self._sender = sender_of(settings)
         self.pipeline = Pipeline(
@@ -107,7 +112,9 @@ class Worker:
             self._is_fresh,
             self.fail,
         )
-        self._replays = WorkerReplays(settings, connection, producer, self._names.replay, self._clock, self.metrics)
+        self._replays = WorkerReplays(
+            settings, connection, producer, self._names.replay, catalogue, self._clock, self.metrics
+        )
         self._consumers: list[KafkaConsumer] = []
         self._add_roles()
         self.metrics.gauge("index_subscriptions", "Subscriptions in memory", lambda: self._feed.size)
@@ -135,7 +142,7 @@ class Worker:
             Exception: Whatever else ended the worker.
         """
         asyncio.get_running_loop().set_exception_handler(self._on_unhandled)
-        following = asyncio.create_task(self._feed.run(), name="subscription feed")
+        following = self._begin(self._feed.run(), "subscription feed")
         tasks = [following]
         try:
             # What is loaded lives as long as the process: the collector need not look at it again and again.
@@ -146,10 +153,11 @@ class Worker:
                 gc.freeze()
                 gc.enable()
                 gc.set_threshold(50_000, 20, 50)
-            tasks.append(asyncio.create_task(self._run_pipeline(), name="pipeline"))
-            tasks.append(asyncio.create_task(self._run_replays(), name="replays"))
-            tasks.append(asyncio.create_task(self._watch(), name="watch"))
-            tasks.append(asyncio.create_task(self._measure_lag(), name="lag"))
+            if not self._stop.is_set():
+                tasks.append(self._begin(self._run_pipeline(), "pipeline"))
+                tasks.append(self._begin(self._replays.run(), "replays"))
+                tasks.append(self._begin(self._watch(), "watch"))
+                tasks.append(self._begin(self._measure_lag(), "lag"))
             await self._stop.wait()
         finally:
             await self.pipeline.stop()
@@ -159,6 +167,17 @@ class Worker:
             await asyncio.gather(*tasks, return_exceptions=True)
         if self._fault is not None:
             raise self._fault
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
+        """Run a part beside the others; where it dies, the worker ends instead of only looking alive."""
+
+        def ended(task: "asyncio.Task[None]") -> None:
+            if not task.cancelled() and (fault := task.exception()) is not None:
+                self.fail(fault)
+
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(ended)
+        return task
 
     async def readiness(self) -> Mapping[str, str | None]:
         """Say of each part what keeps it from being ready; None where nothing does."""
@@ -234,12 +253,6 @@ class Worker:
         except* Exception as group:  # noqa: BLE001 - whatever it is, the worker can't go on
             self.fail(group)
 
-    async def _run_replays(self) -> None:
-        try:
-            await self._replays.run()
-        except Exception as error:  # noqa: BLE001 - whatever it is, jobs would stand still unnoticed
-            self.fail(error)
-
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
@@ -261,8 +274,9 @@ class Worker:
                         lag.update({each: records for each, records in found.items() if each in mine})
                     self.metrics.set_lag(lag)
                     self._kafka_trouble = None
-                except UnavailableError as error:
+                except (UnavailableError, MisconfiguredError) as error:
                     # An idle worker produces nothing, and would not notice otherwise.
+                    log.warning("the lag can't be read; trying again", error=str(error))
                     self._kafka_trouble = str(error)
                 await asyncio.sleep(LAG_SECONDS)
         finally:

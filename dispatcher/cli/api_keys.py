@@ -12,6 +12,7 @@ from dispatcher.cli.command_line import example, json_option, run_async
 from dispatcher.cli.output import print_json, print_table
 from dispatcher.config import Need
 from dispatcher.operations.api_keys import CreatedApiKey
+from dispatcher.operations.times import parse_rfc3339
 from dispatcher.ports import ApiKey
 from dispatcher.settings import Settings
 
@@ -29,14 +30,16 @@ def api_keys() -> None:
 @click.option(
     "--scope", default="read,write", show_default=True, metavar="LIST", help="Some of read,write,admin, with commas."
 )
+@click.option("--expires-at", metavar="TIME", help="When it ends, such as 2030-01-15T10:30:00Z; without it, never.")
 @json_option
-def create(*, workspace: str, name: str | None, scope: str, as_json: bool) -> None:
+def create(*, workspace: str, name: str | None, scope: str, expires_at: str | None, as_json: bool) -> None:
     """Create a key and print it: the only time that it is shown."""
     scopes = [part.strip() for part in scope.split(",") if part.strip()]
+    expires_at_ms = None if expires_at is None else _milliseconds(expires_at)
 
     async def work(settings: Settings) -> CreatedApiKey:
         async with connections.api_keys(settings) as keys:
-            return await keys.create(workspace, name, scopes)
+            return await keys.create(workspace, name, scopes, expires_at_ms)
 
     created = run_async(work(_settings()))
     if as_json:
@@ -95,6 +98,13 @@ def _shown(key: ApiKey) -> dict[str, Any]:
         "last_used_at": _time(key.last_used_at_ms),
         "expires_at": _time(key.expires_at_ms),
     }
+
+
+def _milliseconds(expires_at: str) -> int:
+    try:
+        return parse_rfc3339(expires_at)
+    except ValueError as error:
+        raise click.UsageError(f"--expires-at: {error}") from None
 
 
 def _time(ms: int | None) -> str | None:

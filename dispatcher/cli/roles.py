@@ -52,7 +52,7 @@ def api(ctx: click.Context, *, local: bool) -> None:
 @click.command(epilog=example("dispatcher demo"))
 @click.pass_context
 def demo(ctx: click.Context) -> None:
-    """Tell the whole story in a terminal: publish, deliver, fail, retry, replay."""
+    """Tell the whole story in a terminal: publish, deliver, fail, retry, dead letter."""
     ctx.exit(_part("demo").main())
 
 

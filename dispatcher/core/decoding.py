@@ -214,17 +214,22 @@ def _created_at(given: Any, origin: Origin) -> str:
     if given is None:
         return rfc3339(origin.timestamp_ms)
     if type(given) is not str or not _ID.fullmatch(given):
-        raise UndecodableError("created_at is no string; write it as 2026-01-15T10:30:00Z")
+        raise UndecodableError("created_at (time in a CloudEvent) is no string; write it as 2026-01-15T10:30:00Z")
     return given
 
 
 def _workspace(given: Any, default_workspace: str | None) -> str:
     if given is None:
         if default_workspace is None:
-            raise UndecodableError("the event names no workspace_id", reason=DeadLetterReason.NO_WORKSPACE)
+            raise UndecodableError(
+                "the event names no workspace; write it as workspace_id, in a CloudEvent as workspaceid",
+                reason=DeadLetterReason.NO_WORKSPACE,
+            )
         return default_workspace
     if type(given) is not str or not WORKSPACE_ID.fullmatch(given):
-        raise UndecodableError("workspace_id is not well-formed: letters, digits, '.', '_', '-', at most 64 characters")
+        raise UndecodableError(
+            "workspace_id (workspaceid) is not well-formed: letters, digits, '.', '_', '-', at most 64 characters"
+        )
     return given
 
 

@@ -3,19 +3,26 @@
 The bytes are what `JSON.stringify(JSON.parse(body))` gives: the event's parts are in that form already
 (`dispatcher.core.json_form`), and the members around them are written here.
 
-Source: CloudEvents 1.0.2 JSON event format, section 3.
+Source: CloudEvents 1.0.2 section 3, its JSON event format section 3; RFC 3339 section 5.6.
 """
 
 import re
 from json.encoder import encode_basestring
 from urllib.parse import quote_plus
 
+from dispatcher.core.decoding import rfc3339
 from dispatcher.core.model import Event, PayloadFormat
 
 FORM = "application/x-www-form-urlencoded"
 CLOUDEVENTS_CONTENT_TYPE = "application/cloudevents+json"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_RFC_3339 = re.compile(
+    r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    r"[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?"
+    r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+)
+_MAX_MS = 253_402_300_799_999  # the last millisecond of year 9999
 _MAX_ARRAY_INDEX = 2**32 - 2
 _INDEX_MEMBER = re.compile(rb'"(0|[1-9][0-9]{0,9})":(?:"(?:[^"\\]|\\.)*"|[^",]*),')
 
@@ -81,11 +88,18 @@ def _cloudevents(event: Event) -> bytes:
             _text(event.id),
             _text(source),
             _text(event.type),
-            _text(event.created_at),
+            _text(_time(event)),
             extensions,
             event.data_json,
         )
     )
+
+
+def _time(event: Event) -> str:
+    # Receivers refuse a whole CloudEvent over a time that isn't RFC 3339, and read one without as made just now.
+    if _RFC_3339.fullmatch(event.created_at):
+        return event.created_at
+    return rfc3339(min(max(event.origin.timestamp_ms, 0), _MAX_MS))
 
 
 _RENDERERS = {

@@ -3,12 +3,16 @@
 What is the same for every delivery of a subscription is put together once, in a `RequestTemplate`.
 """
 
+import re
+
 from dispatcher.core.errors import InvalidUrlError, SealError
 from dispatcher.core.exchange import Request, Response, SendFailure
 from dispatcher.core.model import Event, PayloadFormat, Subscription
 from dispatcher.core.payload import CLOUDEVENTS_CONTENT_TYPE, body_of
 from dispatcher.core.sealing import Keyring, SealPurpose, binding
 from dispatcher.core.signing import SigningKey, signatures
+
+_ENDS_A_LINE = re.compile("[\r\n\0]")
 
 
 class RequestTemplate:
@@ -22,6 +26,8 @@ class RequestTemplate:
     Raises:
         InvalidUrlError: The stored URL can't be used.
         SealError: A secret can't be opened with the configured keys, or there is none to sign with.
+        ValueError: What is stored would not be one header line each, or isn't Latin-1. The API lets nothing of the
+            kind in; this holds whatever wrote the document.
     """
 
     __slots__ = ("_content_type", "_format", "_head", "_keys", "_timeout", "_url", "_workspace_id", "subscription")
@@ -65,6 +71,8 @@ class RequestTemplate:
             api_key = keyring.open(subscription.api_key, aad=aad).decode()
             bearer = "Bearer " if subscription.api_key_header.lower() == "authorization" else ""
             lines.append(f"{subscription.api_key_header}: {bearer}{api_key}")
+        if any(_ENDS_A_LINE.search(line) for line in lines):
+            raise ValueError("a line break or NUL stands in what is to be a header")
         return "\r\n".join((*lines, "X-Webhook-Event: ")).encode("latin-1")
 
     def render(self, event: Event, delivery_id: str, attempt: int, now_ms: int) -> Request:
@@ -78,6 +86,9 @@ class RequestTemplate:
         """
         body = body_of(event, self._format, self._content_type)
         keys = [key for key, expires_at_ms in self._keys if expires_at_ms is None or now_ms < expires_at_ms]
+        if len(keys) < len(self._keys):
+            # What has ended is not kept, opened, for as long as the webhook doesn't change.
+            self._keys = [(key, until_ms) for key, until_ms in self._keys if key in keys]
         delivery = delivery_id.encode()
         timestamp = b"%d" % (now_ms // 1000)
         digest, standard = signatures(keys, delivery, timestamp, body)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from dispatcher.core.decoding import decode
 from dispatcher.core.delivery_log import DeliveryStatus, LogEntry, LoggedDelivery
 from dispatcher.core.errors import GoneError, UndecodableError
-from dispatcher.core.model import Origin, RecordHeaders
+from dispatcher.core.model import Event, Origin, RecordHeaders
 from dispatcher.core.records import DeliveryRecord, encode_headers
 
 RUN_PREFIX = "rpl_"
@@ -74,15 +74,30 @@ def rerun_record(
         raise _replaced(origin) from None
     if (event.id, event.source, event.workspace_id) != (delivery.event_id, delivery.source, delivery.workspace_id):
         raise _replaced(origin)
+    return new_run_record(event, delivery.delivery_id, delivery.subscription_id, run, headers)
+
+
+def new_run_record(
+    event: Event, delivery_id: str, subscription_id: str, run: str, headers: RecordHeaders
+) -> tuple[bytes, RecordHeaders]:
+    """Return key and headers of the record that starts a run of a delivery; its value is the event's record's.
+
+    Args:
+        event: As it was read at its coordinates.
+        delivery_id: `del_…`.
+        subscription_id: `wh_…`.
+        run: The new run's id.
+        headers: Those of the event's record.
+    """
     record = DeliveryRecord(
-        delivery.delivery_id,
-        delivery.subscription_id,
-        delivery.workspace_id,
+        delivery_id,
+        subscription_id,
+        event.workspace_id,
         attempt=0,
         not_before_ms=0,
         first_attempt_ms=0,
         parked_since_ms=None,
-        origin=origin,
+        origin=event.origin,
         replay_id=run,
     )
     return record.key, encode_headers(record, headers)
@@ -120,6 +135,47 @@ def pending_entry(delivery: LoggedDelivery, run: str, now_ms: int) -> LogEntry:
     )
 
 
+def first_entry(event: Event, delivery_id: str, subscription_id: str, run: str, now_ms: int) -> LogEntry:
+    """Return the step that shows a delivery as waiting that the log holds nothing of; no attempt is charged."""
+    return LogEntry(
+        delivery_id,
+        event.workspace_id,
+        subscription_id,
+        event.id,
+        event.type,
+        event.source,
+        event.origin,
+        run,
+        0,
+        DeliveryStatus.PENDING,
+        now_ms,
+    )
+
+
+class ReplaySource(StrEnum):
+    """What a replay job goes through."""
+
+    DELIVERIES = "deliveries"
+    EVENTS = "events"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpan:
+    """The records of one partition of a source topic that a backfill still has to read.
+
+    Attributes:
+        topic: Source topic.
+        partition: Its number.
+        position: The next offset to read.
+        end: The first offset that is not read.
+    """
+
+    topic: str
+    partition: int
+    position: int
+    end: int
+
+
 class ReplayStatus(StrEnum):
     """Where a replay job stands."""
 
@@ -135,12 +191,13 @@ UNFINISHED = (ReplayStatus.PENDING, ReplayStatus.RUNNING)
 
 @dataclass(frozen=True, slots=True)
 class ReplayCounts:
-    """What became of the deliveries that a job has gone through.
+    """What became of the deliveries that a job has gone through; of a backfill, of the records.
 
     Attributes:
         produced: Sent to the replay topic.
-        gone: Their records are on their topics no more.
-        skipped: Under way anyway, or taken over by a later run.
+        gone: Their records are on their topics no more, or can't be read.
+        skipped: Under way anyway, or taken over by a later run. Of a backfill: not for the webhook, or in the delivery
+            log already.
     """
 
     produced: int = 0
@@ -156,22 +213,24 @@ class ReplayCounts:
 
 @dataclass(frozen=True, slots=True)
 class ReplayJob:
-    """A job that sends logged deliveries of one subscription again. Times are unix milliseconds.
+    """A job that sends deliveries of one subscription again, or events that it never got. Times are unix milliseconds.
 
     Attributes:
         id: `rpl_…`; also the run of everything that it sends.
         workspace_id: The tenant.
         subscription_id: `wh_…`.
-        since_ms: The first time that counts, of deliveries' creation.
+        since_ms: The first time that counts, of deliveries' creation, or of the records of events.
         until_ms: The first that doesn't.
         wanted: Only deliveries in this status; None: all that reached an end.
         status: Where the job stands.
         error: Why it failed; empty where it didn't.
-        selected: How many deliveries it found at its start; None before.
+        selected: How many deliveries it found at its start, or offsets of records; None before.
         counts: What became of them so far.
         cursor: Time and id of the last delivery taken in hand; None before the first.
         in_hand: Ids of deliveries taken in hand and not counted yet: they are looked at again after a crash.
         finished_at_ms: When it ended; None while it hasn't.
+        source: What it goes through.
+        spans: Of a backfill: what is left to read.
     """
 
     id: str
@@ -189,3 +248,5 @@ class ReplayJob:
     cursor: tuple[int, str] | None = None
     in_hand: tuple[str, ...] = ()
     finished_at_ms: int | None = None
+    source: ReplaySource = ReplaySource.DELIVERIES
+    spans: tuple[SourceSpan, ...] = ()

@@ -130,9 +130,12 @@ class Pool(Generic[T]):
         now = self._clock()
         for key, stack in tuple(self._stacks.items()):
             # A stack's bottom has been idle longest, but age may stand anywhere in it.
-            kept = [one for one in stack if one.idle_since + IDLE_SECONDS > now < one.opened_at + MAX_AGE_SECONDS]
-            if len(kept) < len(stack):
-                stale = [one for one in stack if one not in kept]
+            kept: list[T] = []
+            stale: list[T] = []
+            for one in stack:
+                fresh = one.idle_since + IDLE_SECONDS > now < one.opened_at + MAX_AGE_SECONDS
+                (kept if fresh else stale).append(one)
+            if stale:
                 self.idle -= len(stale)
                 stack[:] = kept
                 for connection in stale:

@@ -67,7 +67,7 @@ class LagReader:
                 self._offsets(client, leaders, _EARLIEST),
                 self._offsets(client, leaders, _LATEST),
             )
-        except (errors.KafkaError, TimeoutError) as error:
+        except (errors.KafkaError, TimeoutError, OSError) as error:
             await self.stop()  # a client never looks at the bootstrap addresses again: the next call makes another
             raise as_dispatcher_error(error, f"reading the lag of {group}") from error
         return {

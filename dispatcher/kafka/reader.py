@@ -76,6 +76,15 @@ class RecordReader:
                 found[topic, partition, offset] = record
         return found
 
+    async def read_from(self, topic: str, partition: int, offset: int) -> Batches | None:
+        """Read what one fetch brings from an offset on; None where the offset, or the partition, is not there.
+
+        Raises:
+            UnavailableError: Kafka is out of reach.
+            MisconfiguredError: It refuses.
+        """
+        return await self._bounded(TopicPartition(topic, partition), offset)
+
     async def stop(self) -> None:
         """Close."""
         client, self._client = self._client, None

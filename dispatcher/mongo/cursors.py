@@ -6,6 +6,7 @@ however many rows were added in front of it.
 
 import base64
 import binascii
+import re
 import struct
 from typing import Any
 
@@ -14,6 +15,7 @@ from bson.datetime_ms import DatetimeMS
 from dispatcher.core.errors import InvalidInputError
 
 _TIME = struct.Struct(">q")
+_ALPHABET = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def encode_cursor(created_at_ms: int, row_id: str) -> str:
@@ -27,12 +29,17 @@ def decode_cursor(cursor: str) -> tuple[int, str]:
     Raises:
         InvalidInputError: It is none of ours.
     """
+    row_id = ""
+    created_at_ms = 0
     try:
-        raw = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        # The decoder takes the usual alphabet of base64 beside the one for URLs.
+        known = cursor if _ALPHABET.fullmatch(cursor) else ""
+        raw = base64.urlsafe_b64decode(known + "=" * (-len(known) % 4))
         (created_at_ms,) = _TIME.unpack_from(raw)
-        row_id = raw[_TIME.size :].decode()
-    except (binascii.Error, UnicodeError, struct.error):
-        row_id = ""
+        # Ids are ASCII; other bytes are merely where another caller's made-up page begins.
+        row_id = raw[_TIME.size :].decode("utf-8", "replace")
+    except (binascii.Error, struct.error):
+        pass
     if not row_id:
         raise InvalidInputError({"cursor": "not a cursor of this listing; pass next_cursor back unchanged"})
     return created_at_ms, row_id

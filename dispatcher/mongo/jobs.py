@@ -9,7 +9,7 @@ from bson.datetime_ms import DatetimeMS
 from pymongo import ReturnDocument
 
 from dispatcher.core.delivery_log import DeliveryStatus
-from dispatcher.core.reruns import UNFINISHED, ReplayCounts, ReplayJob, ReplayStatus
+from dispatcher.core.reruns import UNFINISHED, ReplayCounts, ReplayJob, ReplaySource, ReplayStatus, SourceSpan
 from dispatcher.mongo.absence import unavailable_errors
 from dispatcher.mongo.client import Collection, Document
 from dispatcher.mongo.cursors import after, encode_cursor
@@ -42,6 +42,7 @@ class MongoReplays:
             "since": DatetimeMS(job.since_ms),
             "until": DatetimeMS(job.until_ms),
             "wanted": None if job.wanted is None else job.wanted.value,
+            "source": job.source.value,
             "status": job.status.value,
             "created_at": DatetimeMS(job.created_at_ms),
             "updated_at": DatetimeMS(job.updated_at_ms),
@@ -161,6 +162,7 @@ def _progress(job: ReplayJob) -> Document:
         "cursor_at": None if at_ms is None else DatetimeMS(at_ms),
         "cursor_id": delivery_id,
         "in_hand": list(job.in_hand),
+        "spans": [[span.topic, span.partition, span.position, span.end] for span in job.spans],
     }
 
 
@@ -182,4 +184,7 @@ def _job_of(stored: Document) -> ReplayJob:
         cursor=None if stored["cursor_at"] is None else (int(stored["cursor_at"]), stored["cursor_id"]),
         in_hand=tuple(stored["in_hand"]),
         finished_at_ms=None if finished_at is None else int(finished_at),
+        # Jobs that an earlier version stored have neither.
+        source=ReplaySource(stored.get("source", ReplaySource.DELIVERIES)),
+        spans=tuple(SourceSpan(*span) for span in stored.get("spans", ())),
     )

@@ -6,10 +6,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dispatcher.core.errors import InvalidInputError, NotFoundError, UnauthorizedError, UnavailableError
+from dispatcher.core.errors import ConflictError, InvalidInputError, NotFoundError, UnauthorizedError, UnavailableError
 from dispatcher.core.model import WORKSPACE_ID
 from dispatcher.operations.api_key_fields import MAX_NAME_LENGTH, read_new_api_key
-from dispatcher.operations.audit import COMMAND_LINE, Audit
+from dispatcher.operations.audit import COMMAND_LINE, KEY_ACTOR, Audit
 from dispatcher.operations.identifiers import Draw, new_id
 from dispatcher.operations.text_rules import is_line
 from dispatcher.operations.times import parse_rfc3339, rfc3339
@@ -135,13 +135,23 @@ class ApiKeys:
 
         Raises:
             NotFoundError: There is no such key.
+            ConflictError: It is the key that asks: its workspace might be left without an admin.
             UnavailableError: The store is out of reach.
         """
         key = next((key for key in await self._store.list(workspace_id) if key.id == key_id), None)
+        if key is not None and by.kind == KEY_ACTOR and by.id == key_id:
+            raise ConflictError(
+                "this is the API key that you call with; revoke it with another admin key, "
+                f"or with: dispatcher api-keys revoke {key_id}"
+            )
         if key is None or not await self._store.delete(workspace_id, key_id):
-            raise NotFoundError("there is no such API key; list the keys to see those there are")
+            raise NotFoundError("there is no such API key in this workspace; list the keys to see those there are")
         await self._note(by, "api_key.revoke", key)
         self._found = {digest: found for digest, found in self._found.items() if found[1].id != key_id}
+
+    def has_met(self, bearer: str) -> bool:
+        """Say whether a bearer token was a valid key the last time that it was looked up, however long ago."""
+        return _hash(bearer) in self._found
 
     async def authenticate(self, bearer: str) -> ApiKey:
         """Say whose key a bearer token is, and remember that it was used.

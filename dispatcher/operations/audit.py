@@ -10,14 +10,21 @@ from dispatcher.operations.identifiers import Draw, new_id
 from dispatcher.operations.times import read_span
 from dispatcher.ports import Actor, ApiKey, AuditEntry, AuditFilter, AuditStore, Clock, Page
 
+KEY_ACTOR = "api_key"
 COMMAND_LINE = Actor("command_line")
 """Somebody who can run commands on the machine."""
+DISPATCHER = Actor("dispatcher")
+"""What happens by itself, such as the end of a webhook whose endpoint is gone."""
 
 ACTIONS = (
     "webhook.create",
     "webhook.update",
     "webhook.delete",
     "webhook.rotate_secret",
+    "webhook.disable",
+    "delivery.redeliver",
+    "replay.create",
+    "replay.cancel",
     "api_key.create",
     "api_key.revoke",
 )
@@ -31,7 +38,7 @@ _log = structlog.get_logger(__name__)
 
 def actor_of(key: ApiKey) -> Actor:
     """Return whoever uses an API key."""
-    return Actor("api_key", key.id, key.name)
+    return Actor(KEY_ACTOR, key.id, key.name)
 
 
 def read_audit_filter(sent: Mapping[str, str]) -> AuditFilter:
@@ -48,7 +55,7 @@ def read_audit_filter(sent: Mapping[str, str]) -> AuditFilter:
     if action is not None and action not in ACTIONS:
         problems["action"] = f"send one of {', '.join(ACTIONS)}"
     if target is not None and not 0 < len(target) <= MAX_ID_LENGTH:
-        problems["target"] = "send the id of a webhook or an API key"
+        problems["target"] = "send the id of a webhook, a delivery, a replay or an API key"
     if problems:
         raise InvalidInputError(problems)
     return AuditFilter(action=action, target_id=target, since_ms=since_ms, until_ms=until_ms)

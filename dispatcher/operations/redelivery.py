@@ -7,8 +7,10 @@ from dispatcher.core.errors import ConflictError, NotFoundError
 from dispatcher.core.model import Origin, Status, Webhook
 from dispatcher.core.reruns import CHANCE_BYTES, expired, new_run_id, pending_entry, rerun_record
 from dispatcher.core.topics import TopicNames
+from dispatcher.operations.audit import COMMAND_LINE, Audit
 from dispatcher.operations.identifiers import Draw
 from dispatcher.ports import (
+    Actor,
     Clock,
     DeliveryLogReader,
     DeliveryLogWriter,
@@ -44,6 +46,7 @@ class Redeliveries:
         names: The own topics.
         clock: Time.
         draw: Random bytes.
+        audit: Where redeliveries are written down; None: nowhere.
     """
 
     def __init__(
@@ -56,6 +59,8 @@ class Redeliveries:
         names: TopicNames,
         clock: Clock,
         draw: Draw,
+        *,
+        audit: Audit | None = None,
     ) -> None:
         self._store = store
         self._log = log
@@ -65,9 +70,18 @@ class Redeliveries:
         self._names = names
         self._clock = clock
         self._draw = draw
+        self._audit = audit
 
-    async def redeliver(self, workspace_id: str, webhook_id: str, delivery_id: str) -> Redelivery:
+    async def redeliver(
+        self, workspace_id: str, webhook_id: str, delivery_id: str, *, by: Actor = COMMAND_LINE
+    ) -> Redelivery:
         """Start a delivery anew, whatever became of it; a schedule that still runs for it ends.
+
+        Args:
+            workspace_id: The tenant.
+            webhook_id: `wh_…`.
+            delivery_id: `del_…`.
+            by: Who asks for it.
 
         Raises:
             NotFoundError: There is no such webhook in this workspace, or no such delivery of it.
@@ -87,6 +101,9 @@ class Redeliveries:
         now_ms = self._clock.now_ms()
         run = new_run_id(now_ms, self._draw(CHANCE_BYTES), after=delivery.run)
         await self._producer.place(await self._record(delivery, run))
+        if self._audit is not None:
+            changes = {"webhook_id": (None, webhook_id), "replay_id": (delivery.run or None, run)}
+            await self._audit.note(workspace_id, by, "delivery.redeliver", delivery_id, changes)
         await self._log_writer.write([pending_entry(delivery, run, now_ms)])
         return Redelivery(delivery_id, run)
 

@@ -1,19 +1,21 @@
 """Give a webhook a new signing secret, at once or with some time of overlap."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from dispatcher.core.errors import ConflictError, InvalidInputError, NotFoundError, SealError
+from dispatcher.core.errors import ConflictError, NotFoundError, SealError
 from dispatcher.core.model import SealedSecret, Webhook
 from dispatcher.core.sealing import NONCE_BYTES, Keyring, SealPurpose, binding
 from dispatcher.core.signing import generate_secret
 from dispatcher.operations.audit import COMMAND_LINE, Audit
 from dispatcher.operations.identifiers import Draw
 from dispatcher.operations.inputs import Input, read_input
+from dispatcher.operations.number_rules import WHOLE
 from dispatcher.operations.webhook_fields import Secret
-from dispatcher.operations.webhooks import Warned, odd_secret
+from dispatcher.operations.webhooks import Warned, check_revision, odd_secret
 from dispatcher.ports import Actor, Clock, WebhookStore
 
 MAX_OVERLAP_SECONDS = 7 * 86_400
@@ -27,10 +29,12 @@ _TRIES = 5
 class Rotation(Input):
     """What a rotation takes."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"overlap_seconds": 86_400}]})
+
     secret: Secret | None = Field(
         None, repr=False, description="text of 16 to 256 printable characters, or leave it out to have one made"
     )
-    overlap_seconds: Annotated[int, Field(ge=0, le=MAX_OVERLAP_SECONDS)] | None = Field(
+    overlap_seconds: Annotated[int, Field(ge=0, le=MAX_OVERLAP_SECONDS), WHOLE] | None = Field(
         None,
         description=f"a whole number of seconds from 0 (the old secret ends at once) to {MAX_OVERLAP_SECONDS} (7 days)",
     )
@@ -73,7 +77,15 @@ class SecretRotation:
         self._draw = draw
         self._audit = audit
 
-    async def rotate(self, workspace_id: str, webhook_id: str, sent: Any, *, by: Actor = COMMAND_LINE) -> RotatedSecret:
+    async def rotate(
+        self,
+        workspace_id: str,
+        webhook_id: str,
+        sent: Any,
+        *,
+        only: Collection[int] | None = None,
+        by: Actor = COMMAND_LINE,
+    ) -> RotatedSecret:
         """Put a new secret in the place of the present one.
 
         Without overlap the present secret, and those that still overlap, sign nothing more. With overlap, each of
@@ -83,12 +95,14 @@ class SecretRotation:
             workspace_id: The tenant.
             webhook_id: `wh_…`.
             sent: A JSON-like object: any of `secret` and `overlap_seconds`.
+            only: Revisions of the webhook that the rotation is meant for; None: whichever it is.
             by: Who asks for it.
 
         Raises:
             InvalidInputError: It names every wrong field; nothing is changed.
             NotFoundError: There is no such webhook in this workspace.
-            ConflictError: Too many secrets overlap, or others kept changing the webhook.
+            ChangedError: Its revision is none of `only`.
+            ConflictError: It is the secret already, too many secrets overlap, or others kept changing the webhook.
             UnavailableError: The store is out of reach.
         """
         wanted = read_input(Rotation, sent)
@@ -99,6 +113,7 @@ class SecretRotation:
                 raise NotFoundError(
                     "there is no such webhook in this workspace; GET /v1/webhooks lists those there are"
                 )
+            check_revision(webhook, only)
             rotated = self._rotated(webhook, secret, wanted.overlap_seconds or 0)
             if await self._store.replace(rotated.webhook, expected_revision=webhook.subscription.revision):
                 if self._audit is not None:
@@ -114,8 +129,8 @@ class SecretRotation:
         known = [(each, plain) for each, plain in opened if plain is not None]
         current = [each for each, _ in known if each.expires_at_ms is None]
         if any(plain == secret for each, plain in known if each.expires_at_ms is None):
-            raise InvalidInputError(
-                {"secret": "is the webhook's secret already; send another one, or leave it out to have one made"}
+            raise ConflictError(
+                "this is the webhook's secret already; send another one, or leave it out to have one made"
             )
         former: list[SealedSecret] = []
         ends_at_ms = now_ms + overlap_seconds * 1000 if overlap_seconds and current else None

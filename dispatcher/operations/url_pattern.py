@@ -15,7 +15,7 @@ _IPV6 = "|".join(
         "::",
     )
 )
-_NAME = r"(?=[A-Za-z0-9._-]{1,253}(?:[:/?]|$))(?:[A-Za-z0-9_][A-Za-z0-9_-]{0,62}\.(?:[A-Za-z0-9_-]{1,63}\.)*)?"
+_NAME = r"(?:[A-Za-z0-9_][A-Za-z0-9_-]{0,62}\.(?:[A-Za-z0-9_-]{1,63}\.)*)?"
 _LAST_LABEL = r"[A-Za-z](?:[A-Za-z0-9_-]{0,62})\.?"
 _PORT = "(?::(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})?)?"
 _TARGET = r"(?:[/?][!$-;=?-\[\]_a-z~]*)?"
@@ -24,4 +24,10 @@ URL_PATTERN = f"^[Hh][Tt][Tt][Pp][Ss]?://(?:{_IPV4}|\\[(?:{_IPV6})\\]|{_NAME}{_L
 """An absolute http or https URL in ASCII without user information and fragment, of any address and port.
 
 Notations of addresses that only resolvers take (`127.1`) and exotic names are accepted as well, and not shown.
+"""
+
+LONG_HOST_PATTERN = "^[^:]*://[^:/?]{254}"
+"""What the one above takes and is refused all the same: a name of more than 253 characters.
+
+A pattern of its own: as a look-ahead in the other, it would keep tools from making up long addresses.
 """

@@ -25,6 +25,7 @@ from dispatcher.operations.header_rules import (
     check_header_value,
     check_headers,
 )
+from dispatcher.operations.number_rules import WHOLE
 from dispatcher.operations.text_rules import (
     LINE_PATTERN,
     TEXT_PATTERN,
@@ -34,7 +35,7 @@ from dispatcher.operations.text_rules import (
     is_line,
     is_token,
 )
-from dispatcher.operations.url_pattern import URL_PATTERN
+from dispatcher.operations.url_pattern import LONG_HOST_PATTERN, URL_PATTERN
 from dispatcher.operations.wrong_fields import in_words
 
 MAX_PATTERNS = 100
@@ -116,7 +117,13 @@ def _shown(**keywords: Any) -> FieldInfo:
 _EVENT_PATTERN = f"^(?:\\*|{TYPE.pattern}(?:\\.\\*)?)$"
 
 Url = Annotated[
-    str, _shown(pattern=URL_PATTERN, maxLength=MAX_URL_LENGTH, examples=[EXAMPLE_URL]), AfterValidator(_url)
+    str,
+    _shown(
+        **{"pattern": URL_PATTERN, "not": {"pattern": LONG_HOST_PATTERN}},
+        maxLength=MAX_URL_LENGTH,
+        examples=[EXAMPLE_URL],
+    ),
+    AfterValidator(_url),
 ]
 Events = Annotated[
     list[Annotated[str, _shown(pattern=_EVENT_PATTERN), AfterValidator(_pattern)]],
@@ -206,13 +213,13 @@ class WebhookFields(BaseModel):
     payload_format: Literal["event", "context", "cloudevents"] | None = Field(
         None, description="one of event, context, cloudevents"
     )
-    max_attempts: Annotated[int, Field(ge=1, le=20)] | None = Field(
+    max_attempts: Annotated[int, Field(ge=1, le=20), WHOLE] | None = Field(
         None, description="a whole number from 1 to 20; the first attempt counts"
     )
     headers: Headers | None = Field(
         None, description=f"an object of at most {MAX_HEADERS} header names and their values"
     )
-    timeout_seconds: Annotated[int, Field(ge=1, le=30)] | None = Field(
+    timeout_seconds: Annotated[int, Field(ge=1, le=30), WHOLE] | None = Field(
         None, description="a whole number of seconds from 1 to 30"
     )
     rate_limit: Annotated[float, Field(ge=0.001, le=10_000, allow_inf_nan=False)] | None = Field(

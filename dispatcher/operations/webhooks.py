@@ -185,7 +185,7 @@ class Webhooks:
             UnavailableError: The store is out of reach.
         """
         for _ in range(_TRIES):
-            webhook = await self._expected(workspace_id, webhook_id, only)
+            webhook = await self.get(workspace_id, webhook_id)
             subscription = webhook.subscription
             current = {
                 "payload_format": subscription.payload_format,
@@ -193,6 +193,7 @@ class Webhooks:
                 "headers": dict(subscription.headers),
             }
             fields = read_fields(WebhookChange, sent, current, self._policy)
+            check_revision(webhook, only)
             if not fields.model_fields_set:
                 return ChangedWebhook(webhook)
             changed = self._changed(webhook, fields, self._clock.now_ms())
@@ -228,6 +229,8 @@ class Webhooks:
                 # One that is stored and can't be read counts as absent, and can still be got rid of.
                 if not await self._store.delete(workspace_id, webhook_id):
                     raise _not_found(webhook_id)
+                if self._audit is not None:
+                    await self._audit.note(workspace_id, by, "webhook.delete", webhook_id)
                 return
             webhook = await self._expected(workspace_id, webhook_id, only)
             revision = None if only is None else webhook.subscription.revision
@@ -238,11 +241,7 @@ class Webhooks:
 
     async def _expected(self, workspace_id: str, webhook_id: str, only: Collection[int] | None) -> Webhook:
         webhook = await self.get(workspace_id, webhook_id)
-        if only is not None and webhook.subscription.revision not in only:
-            raise ChangedError(
-                "the webhook is not in the version that If-Match names; read it again, then send the change with "
-                "the ETag of that answer"
-            )
+        check_revision(webhook, only)
         return webhook
 
     async def _note(self, by: Actor, action: str, webhook: Webhook, changes: Mapping[str, tuple[Any, Any]]) -> None:
@@ -293,6 +292,19 @@ class Webhooks:
             Warned(f"events.{position}", "matches no event type of the catalogue; check its spelling")
             for position, pattern in patterns.items()
             if not _is_known(pattern, known)
+        )
+
+
+def check_revision(webhook: Webhook, only: Collection[int] | None) -> None:
+    """Let a change go on that is meant for the webhook as it is.
+
+    Raises:
+        ChangedError: The webhook's revision is none of `only`.
+    """
+    if only is not None and webhook.subscription.revision not in only:
+        raise ChangedError(
+            "the webhook is not in the version that If-Match names; read it again, then send the change with "
+            "the ETag of that answer"
         )
 
 

@@ -1,37 +1,36 @@
-"""Goes through replay jobs: reads logged deliveries' records again and produces them to the replay topic.
+"""Goes through replay jobs: reads records again and produces them to the replay topic.
 
-A job belongs to whoever holds its lease. What is taken in hand is stored before anything of it is produced, so that
-whoever goes on after a crash looks at that one batch again, and counts each delivery once.
+A job belongs to whoever holds its lease. What is taken in hand is stored before anything of it is produced, and
+produced at once after that: so a runner whose lease has passed on produces no more, and whoever goes on after a crash
+looks at that one batch again, and counts each delivery once.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
-from dispatcher.core.delivery_log import TERMINAL, LoggedDelivery
-from dispatcher.core.errors import GoneError, UnavailableError
-from dispatcher.core.model import Origin
-from dispatcher.core.reruns import ReplayCounts, ReplayJob, ReplayStatus, pending_entry, rerun_record
+from dispatcher.core.errors import ConflictError, UnavailableError
+from dispatcher.core.reruns import ReplayCounts, ReplayJob, ReplaySource, ReplayStatus
 from dispatcher.metrics import Metrics
+from dispatcher.pipeline.backfill import Acceptance, SourceEvents
+from dispatcher.pipeline.replay_deliveries import LoggedDeliveries, ReplayWay
 from dispatcher.ports import (
     Clock,
-    ConsumedRecord,
-    Coordinates,
     DeliveryLogWriter,
-    OutgoingRecord,
     RecordLookup,
     RecordProducer,
-    RejectedRecordError,
     ReplayLeases,
     ReplaySelection,
+    SourceReader,
+    SubscriptionLookup,
 )
 
 log = structlog.get_logger(__name__)
 
-BATCH_DELIVERIES = 100
 DELIVERIES_PER_SECOND = 100.0
 """How fast one worker replays at most, all its jobs together."""
 TURN_SECONDS = 10.0
@@ -42,6 +41,7 @@ LOOK_SECONDS = 1.0
 BACK_OFF_SECONDS = 5.0
 RELEASE_SECONDS = 2.0
 
+T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
 
 
@@ -53,6 +53,8 @@ class ReplayOutside:
     selection: ReplaySelection
     log: DeliveryLogWriter
     records: RecordLookup
+    source: SourceReader
+    subscriptions: SubscriptionLookup
     producer: RecordProducer
     clock: Clock
 
@@ -64,6 +66,7 @@ class ReplayRunner:
         outside: Stores, Kafka, the time.
         topic: The replay topic.
         owner: Names this process; no other has the same name.
+        acceptance: What is an event on a source topic.
         metrics: Counts.
         rate: Deliveries a second, at most.
         sleep: Waits for some seconds.
@@ -74,18 +77,32 @@ class ReplayRunner:
         outside: ReplayOutside,
         topic: str,
         owner: str,
+        acceptance: Acceptance,
         metrics: Metrics,
         *,
         rate: float = DELIVERIES_PER_SECOND,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        self._outside = outside
+        self._clock = outside.clock
         self._jobs = outside.jobs
-        self._topic = topic
         self._owner = owner
         self._metrics = metrics
         self._rate = rate
         self._sleep = sleep
+        self._ways: dict[ReplaySource, ReplayWay[Any]] = {
+            ReplaySource.DELIVERIES: LoggedDeliveries(
+                outside.selection, outside.log, outside.records, outside.producer, outside.clock, topic
+            ),
+            ReplaySource.EVENTS: SourceEvents(
+                outside.source,
+                outside.subscriptions,
+                outside.log,
+                outside.producer,
+                outside.clock,
+                topic,
+                acceptance,
+            ),
+        }
 
     async def run(self) -> None:
         """Run jobs until cancelled; the job in hand is then left to others."""
@@ -106,46 +123,46 @@ class ReplayRunner:
 
     async def _turn(self, job: ReplayJob) -> None:
         """Go on with a job for a while, or to its end."""
-        ends_at = self._outside.clock.monotonic() + TURN_SECONDS
+        way, ends_at = self._ways[job.source], self._clock.monotonic() + TURN_SECONDS
         log.info("replay goes on", replay_id=job.id, produced=job.counts.produced, selected=job.selected)
         try:
             if job.selected is None:
-                job = replace(job, selected=await self._outside.selection.count(job))
-            held = await self._next(job)
-            while held is not None:
-                began = self._outside.clock.monotonic()
-                job, rows = held
-                counts = await self._while_held(job, self._send(job, rows))
-                if counts is None:
+                job = await self._while_held(job, way.begin(job))
+            began = self._clock.monotonic()
+            while (taken := await self._while_held(job, way.take(job))) is not None:
+                job, batch = taken
+                if not await self._jobs.checkpoint(job, self._owner, LEASE_MS):
                     return
-                job = replace(job, counts=job.counts + counts, in_hand=())
-                await self._sleep(max(0.0, began + len(rows) / self._rate - self._outside.clock.monotonic()))
-                if self._outside.clock.monotonic() >= ends_at:
+                sent = await self._while_held(job, way.send(job, batch))
+                job = sent.job
+                self._count(sent.counts)
+                await self._sleep(max(0.0, began + sent.weight / self._rate - self._clock.monotonic()))
+                began = self._clock.monotonic()
+                if began >= ends_at:
                     if await self._jobs.checkpoint(job, self._owner, LEASE_MS):
                         await self._jobs.release(self._owner)
                     return
-                held = await self._next(job)
+            await self._jobs.finish(replace(job, status=ReplayStatus.DONE), self._owner)
+        except _LetGoError:
+            log.info("replay is no longer this worker's", replay_id=job.id)
         except UnavailableError:
+            with contextlib.suppress(UnavailableError):
+                # What this job needs may be away for long: the others have their turn first.
+                await self._jobs.checkpoint(job, self._owner, LEASE_MS)
             raise
+        except ConflictError as error:
+            await self._jobs.finish(replace(job, status=ReplayStatus.FAILED, error=str(error)), self._owner)
         except Exception as error:
             log.exception("replay failed", replay_id=job.id)
             text = f"{type(error).__name__}: the job met a fault of the service; its operator's log has more"
             await self._jobs.finish(replace(job, status=ReplayStatus.FAILED, error=text), self._owner)
 
-    async def _next(self, job: ReplayJob) -> tuple[ReplayJob, Sequence[LoggedDelivery]] | None:
-        """Take the next batch in hand, durably; None where the job is at its end, or not this process' any more."""
-        if job.in_hand:
-            return job, await self._outside.selection.in_hand(job)
-        rows = await self._outside.selection.next(job, BATCH_DELIVERIES)
-        if not rows:
-            await self._jobs.finish(replace(job, status=ReplayStatus.DONE), self._owner)
-            return None
-        cursor = (rows[-1].created_at_ms, rows[-1].delivery_id)
-        job = replace(job, cursor=cursor, in_hand=tuple(row.delivery_id for row in rows))
-        return (job, rows) if await self._jobs.checkpoint(job, self._owner, LEASE_MS) else None
+    async def _while_held(self, job: ReplayJob, step: Coroutine[Any, Any, T]) -> T:
+        """Run a step, holding the job as long as it takes.
 
-    async def _while_held(self, job: ReplayJob, step: Coroutine[Any, Any, ReplayCounts]) -> ReplayCounts | None:
-        """Run a step, holding the job as long as it takes; None where the job was cancelled or taken meanwhile."""
+        Raises:
+            _LetGoError: The job was cancelled or taken meanwhile; the step is stopped.
+        """
         task = asyncio.create_task(step)
         try:
             while True:
@@ -153,51 +170,10 @@ class ReplayRunner:
                 if done:
                     return task.result()
                 if not await self._jobs.renew(job.id, self._owner, LEASE_MS):
-                    return None
+                    raise _LetGoError
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-
-    async def _send(self, job: ReplayJob, rows: Sequence[LoggedDelivery]) -> ReplayCounts:
-        done = [row for row in rows if row.run == job.id]
-        wanted = [row for row in rows if row.run < job.id and (job.wanted is not None or row.status in TERMINAL)]
-        found = await self._outside.records.read_many(_coordinates(row) for row in wanted)
-        starting: list[tuple[LoggedDelivery, asyncio.Future[None]]] = []
-        for row in wanted:
-            record = self._record(job, row, found)
-            if record is not None:
-                starting.append((row, self._outside.producer.produce(record)))
-        try:
-            ended = await asyncio.gather(*(future for _, future in starting), return_exceptions=True)
-        finally:
-            for _, future in starting:
-                future.cancel()
-        if (fault := next((each for each in ended if _is_fault(each)), None)) is not None:
-            raise fault
-        started = [row for (row, _), each in zip(starting, ended, strict=True) if each is None]
-        now_ms = self._outside.clock.now_ms()
-        if started:
-            await self._outside.log.write([pending_entry(row, job.id, now_ms) for row in started])
-        counts = ReplayCounts(
-            produced=len(done) + len(started),
-            gone=len(wanted) - len(started),
-            skipped=len(rows) - len(done) - len(wanted),
-        )
-        self._count(replace(counts, produced=len(started)))
-        return counts
-
-    def _record(
-        self, job: ReplayJob, row: LoggedDelivery, found: Mapping[Coordinates, ConsumedRecord]
-    ) -> OutgoingRecord | None:
-        read = found.get(_coordinates(row))
-        if read is None:
-            return None
-        origin = Origin(read.topic, read.partition, read.offset, read.timestamp, read.key)
-        try:
-            key, headers = rerun_record(row, job.id, read.value, read.headers, origin)
-        except GoneError:
-            return None
-        return OutgoingRecord(self._topic, key, read.value, headers)
 
     def _count(self, counts: ReplayCounts) -> None:
         replayed = self._metrics.replayed.counts
@@ -212,10 +188,5 @@ class ReplayRunner:
             log.info("replay jobs stay held until their lease ends")
 
 
-def _coordinates(row: LoggedDelivery) -> Coordinates:
-    return row.origin.topic, row.origin.partition, row.origin.offset
-
-
-def _is_fault(ended: object) -> bool:
-    """Say whether a produce ended in something else than success, or Kafka's refusal of this very record."""
-    return isinstance(ended, BaseException) and not isinstance(ended, RejectedRecordError)
+class _LetGoError(Exception):
+    """A job is no longer this runner's to run."""

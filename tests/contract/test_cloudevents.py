@@ -27,6 +27,7 @@ from tests.kafka_support import make_topic
 KEYRING = Keyring([bytes(32)])
 NOW_MS = 1_768_473_000_000
 ORIGIN = Origin("events", 0, 7, NOW_MS)
+TAKEN_AT = datetime.fromtimestamp(NOW_MS / 1000, UTC)
 FORMAT = JSONFormat()
 
 
@@ -138,28 +139,40 @@ def test_a_plain_event_is_received_as_a_cloud_event():
     assert received.get_data() == {"n": 1}
 
 
+@pytest.mark.parametrize("written", ["yesterday", "2026-01-15 10:30:00", "2026-01-15T10:30:00", "15.01.2026"])
+def test_a_time_that_is_none_does_not_cost_the_receiver_the_event(written):
+    """The package refuses an event whose time isn't RFC 3339; the record's timestamp stands for such a one."""
+    plain = {"id": "evt_1", "type": "user.created", "created_at": written, "workspace_id": "acme", "data": {"n": 1}}
+    received = http.from_http(sent(decode(json.dumps(plain).encode(), (), ORIGIN, None)), FORMAT)
+    assert (received.get_id(), received.get_data(), received.get_time()) == ("evt_1", {"n": 1}, TAKEN_AT)
+
+
 async def test_cloud_events_go_from_kafka_to_an_endpoint(services, unique_name):
-    """Through a real broker and a worker, each binding's event reaches the package's receiver, and no dead letter."""
+    """Through a real broker and a worker, each binding's event reaches the package's receiver, tried again or not."""
     name = unique_name("cloud")
     run = make_settings(services.kafka_bootstrap, services.mongo_uri, name)
     await make_topic(services.kafka_bootstrap, f"{name}-events", 1)
     data = load_catalogue(None).types["user.created"].sample
+    number_of = len(PUBLISHERS)
     at = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
     async with deploy(run) as deployment:
         await deployment.webhook("/cloud", payload_format="cloudevents")
+        # What comes the second time was read from a delay topic, with the headers that were carried there.
+        deployment.receiver.answer("/cloud", lambda request: 200 if request.attempt > 1 else 503)
         for number, publish in enumerate(PUBLISHERS.values()):
             attributes = {"id": f"evt_{number}", "source": "/users", "type": "user.created", "workspaceid": "acme"}
             message = publish({**attributes, "time": at, "datacontenttype": "application/json"}, data)
             await deployment.publish(message.value, headers=list(message.headers.items()))
         async with deployment.worker() as worker:
-            await until(lambda: len(deployment.receiver.at("/cloud")) == len(PUBLISHERS), "each arrives")
+            await until(lambda: len(deployment.receiver.at("/cloud")) == 2 * number_of, "each arrives twice")
             await deployment.until_done()
             assert sum(worker.metrics.off_catalogue.counts.values()) == 0
         assert await deployment.records(deployment.names.dead_letter) == []
         received = deployment.receiver.at("/cloud")
         assert {request.headers["content-type"] for request in received} == {"application/cloudevents+json"}
+        assert len({(request.delivery_id, request.body) for request in received}) == number_of
         arrived = [http.from_http(http.HTTPMessage(dict(each.headers), each.body), FORMAT) for each in received]
-        assert sorted(event.get_id() for event in arrived) == [f"evt_{number}" for number in range(len(PUBLISHERS))]
+        assert sorted(event.get_id() for event in arrived) == sorted([f"evt_{n}" for n in range(number_of)] * 2)
         for event in arrived:
             assert (event.get_data(), event.get_time(), event.get_source()) == (data, at, "/users")
             assert event.get_extension("workspaceid") == "acme"

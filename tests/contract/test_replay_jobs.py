@@ -8,7 +8,7 @@ import pytest
 
 from dispatcher.core.delivery_log import DeliveryStatus
 from dispatcher.core.errors import InvalidInputError
-from dispatcher.core.reruns import ReplayCounts, ReplayJob, ReplayStatus, new_run_id
+from dispatcher.core.reruns import ReplayCounts, ReplayJob, ReplaySource, ReplayStatus, SourceSpan, new_run_id
 from dispatcher.mongo import MongoDeliveryLog, connect
 from dispatcher.mongo.client import ensure_indexes
 from dispatcher.mongo.jobs import MongoReplays
@@ -67,6 +67,8 @@ async def test_job_is_stored_as_it_is(jobs):
         counts=ReplayCounts(1, 2, 3),
         cursor=(START_MS, "del_1"),
         in_hand=("del_1", "del_2"),
+        source=ReplaySource.EVENTS,
+        spans=(SourceSpan("events", 3, 5, 9), SourceSpan("$other", 0, 0, 1)),
     )
     for each in (job(), whole := replace(whole, id=job(2).id)):
         await jobs.insert(each)
@@ -111,6 +113,7 @@ async def test_lease_that_ran_out_is_taken_over(jobs):
     await jobs.insert(job())
     taken = await jobs.take("a", LONG_MS)
     known = replace(taken, selected=5, counts=ReplayCounts(2, 0, 1), cursor=(START_MS + 3, "$x"), in_hand=("del_4",))
+    known = replace(known, spans=(SourceSpan("$events", 0, 1, 2),))
     assert await jobs.checkpoint(known, "a", 50)
     deadline = time.monotonic() + 10
     while (again := await jobs.take("b", LONG_MS)) is None:

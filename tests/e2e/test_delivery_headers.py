@@ -96,9 +96,6 @@ async def test_form_with_a_plain_secret_and_bearer_key(shared: Deployment, works
         "data": {"n": "wire", "name": "Grüße \u2028"},
     }
     assert headers["x-signature"] == hmac.new(secret.encode(), received.body, hashlib.sha256).hexdigest()
-    encoded = base64.b64encode(secret.encode()).decode()
-    signed = dict(headers)
-    assert standardwebhooks.Webhook(encoded)
-    content = f"{signed['webhook-id']}.{signed['webhook-timestamp']}.".encode() + received.body
+    content = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + received.body
     ours = base64.b64encode(hmac.digest(secret.encode(), content, "sha256")).decode()
     assert headers["webhook-signature"] == f"v1,{ours}"

@@ -1,10 +1,17 @@
 """Events that the shipped catalogue rejects, through real services, under both policies."""
 
+import json
+from pathlib import Path
+
+from jsonschema_rs import Draft202012Validator
+
 from dispatcher.core.records import BadRecord, decode_dead_letter
 from dispatcher.operations.catalogue import load_catalogue
 from dispatcher.settings import CatalogueSettings
 from tests.deployment import deploy, event_ids, make_settings, until
 from tests.kafka_support import make_topic
+
+PUBLISHED = Path(__file__).parents[2] / "schemas" / "records" / "dead-letter.json"
 
 
 def events():
@@ -34,9 +41,14 @@ async def test_the_policy_decides_what_becomes_of_them(services, unique_name):
             assert worker.metrics.off_catalogue.counts == {"unknown_type": 1, "schema": 1}
         arrived = event_ids(deployment.receiver.at("/all"))
         assert sorted(arrived) == ["good", "good again", "schema", "unknown_type"]
-        told = [decode_dead_letter(each.headers) for each in await deployment.records(deployment.names.dead_letter)]
+        letters = await deployment.records(deployment.names.dead_letter)
+        told = [decode_dead_letter(each.headers) for each in letters]
         assert all(isinstance(each, BadRecord) for each in told)
         assert {each.reason: each.error for each in told} == {
             "schema": 'data: "user" is a required property',
             "unknown_type": "the event catalogue has no type user.creatd; add a file for it, or check its spelling",
         }
+        assert sorted(json.loads(each.value)["id"] for each in letters) == ["schema again", "unknown_type again"]
+        published = Draft202012Validator(json.loads(PUBLISHED.read_text()))
+        for each in letters:
+            published.validate({name: value.decode() for name, value in each.headers})

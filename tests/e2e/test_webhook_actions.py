@@ -1,6 +1,7 @@
 """What one does to a webhook in the API, to the endpoint's end: test, rotate, redeliver, replay."""
 
 import contextlib
+import hmac
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -14,20 +15,21 @@ from aiokafka.admin import RecordsToDelete
 
 from dispatcher.app.api import build_api
 from dispatcher.app.clock import SystemClock, draw
-from dispatcher.core.delivery_log import DeliveryStatus
+from dispatcher.core.delivery_log import DeliveryStatus, LogEntry
+from dispatcher.core.model import Origin
 from dispatcher.core.reruns import ReplayJob, ReplayStatus, new_run_id, pending_entry
 from dispatcher.mongo.api_keys import MongoApiKeys
 from dispatcher.mongo.delivery_log import MongoDeliveryLog
 from dispatcher.mongo.jobs import MongoReplays
 from dispatcher.operations.api_keys import ApiKeys
-from dispatcher.operations.times import rfc3339
-from dispatcher.pipeline.replay import BATCH_DELIVERIES
+from dispatcher.operations.times import parse_rfc3339, rfc3339
+from dispatcher.pipeline.replay_deliveries import BATCH_DELIVERIES
 from dispatcher.settings import Settings
 from tests.deployment import Deployment, event, event_ids, eventually, until
-from tests.kafka_support import admin_client
+from tests.kafka_support import admin_client, make_topic
 from tests.receiver import Answer, Received
 
-FIRST, SECOND = "whsec_" + "QUFB" * 8, "whsec_" + "QkJC" * 8
+FIRST, SECOND, THIRD = ("whsec_" + part * 8 for part in ("QUFB", "QkJC", "Q0ND"))
 WAITS = Answer(503, headers={"Retry-After": "1"})
 Call = Callable[..., Any]
 
@@ -111,6 +113,49 @@ async def test_waiting_retry_is_signed_with_the_secret_of_its_moment(
     assert verified_by(second, FIRST, SECOND) == [SECOND]
 
 
+async def test_waiting_retry_is_signed_by_every_secret_that_overlaps(
+    shared: Deployment, workspace: str, call: Call
+) -> None:
+    """A retry that waits while the secret is rotated twice carries three signatures, the newest one's alone elsewhere.
+
+    When an overlap is over, its secret signs nothing more, without a change of the webhook or a restart.
+    """
+    path = f"/{workspace}"
+    shared.receiver.answer(path, lambda request: WAITS if request.attempt == 1 else 200)
+    webhook = await shared.webhook_known_to(shared.running, path, workspace, secret=FIRST)
+    webhook_id = webhook.subscription.id
+    await shared.publish(event("overlaps", workspace=workspace))
+    await until(lambda: shared.receiver.at(path), "the first attempt")
+    await rotated(shared, call, webhook_id, secret=SECOND, overlap_seconds=604_800)
+    # Held back, so that a slow machine finds the retry still waiting.
+    shared.receiver.answer(path, 503)
+    answer = await rotated(shared, call, webhook_id, secret=THIRD, overlap_seconds=8)
+    shared.receiver.answer(path, 200)
+    delivery_id = shared.delivery_id("evt_overlaps", webhook)
+    await shared.until_logged(delivery_id, webhook, DeliveryStatus.DELIVERED)
+    retried = shared.receiver.at(path)[-1]
+    secrets = (FIRST, SECOND, THIRD)
+    assert verified_by(retried, *secrets) == [FIRST, SECOND, THIRD]
+    assert len(retried.headers["webhook-signature"].split(" ")) == 3
+    alone = hmac.new(THIRD.encode(), retried.body, "sha256").hexdigest()
+    assert retried.headers["x-signature"] == alone
+    assert retried.headers["x-webhook-signature"] == retried.headers["x-signature-256"] == f"sha256={alone}"
+    revision = shared.running.index.get(webhook_id).revision
+    ends_at_ms = parse_rfc3339(answer["overlap_ends_at"])
+    await until(lambda: time.time() * 1000 >= ends_at_ms, "the overlap is over")
+    await shared.publish(event("after", workspace=workspace))
+    after = await until_event(shared, path, "evt_after")
+    # The first secret's own overlap goes on.
+    assert verified_by(after, *secrets) == [FIRST, THIRD]
+    assert shared.running.index.get(webhook_id).revision == revision
+
+
+async def until_event(shared: Deployment, path: str, event_id: str) -> Received:
+    """Wait for the request of an event; gives it."""
+    await until(lambda: event_id in event_ids(shared.receiver.at(path)), f"the request of {event_id}")
+    return next(request for request in shared.receiver.at(path) if event_ids([request]) == [event_id])
+
+
 async def test_test_event_is_sent_answered_and_logged(shared: Deployment, workspace: str, call: Call) -> None:
     """A sample goes to the endpoint at once; the answer has its shape, and the log marks it as a test."""
     path = f"/{workspace}"
@@ -188,6 +233,49 @@ async def test_expired_event_cannot_be_redelivered(shared: Deployment, workspace
     assert (status, problem["title"]) == (410, "Gone")
     assert f"topic {shared.source} has dropped partition {partition}, offset {offset}" in problem["detail"]
     assert await shared.logged(wanted, webhook) == before
+
+
+async def test_event_of_a_topic_that_was_made_anew_cannot_be_redelivered(
+    shared: Deployment, workspace: str, call: Call, unique_name: Any
+) -> None:
+    """410 where the topic is deleted, and where another record stands at the offset; never another event's body."""
+    bootstrap = shared.settings.kafka.bootstrap_servers
+    topic = await make_topic(bootstrap, unique_name("former"))
+    webhook = await shared.webhook_known_to(shared.running, f"/{workspace}", workspace)
+    ((partition, offset),) = await shared.publish(event("former", workspace=workspace), topic=topic)
+    wanted = shared.delivery_id("evt_former", webhook)
+    now_ms = int(time.time() * 1000)
+    entry = LogEntry(
+        wanted,
+        workspace,
+        webhook.subscription.id,
+        "evt_former",
+        "user.created",
+        "",
+        Origin(topic, partition, offset, now_ms),
+        "",
+        1,
+        DeliveryStatus.FAILED,
+        now_ms,
+    )
+    await MongoDeliveryLog(shared.connection.deliveries).write([entry])
+    redeliver = ("POST", f"/webhooks/{webhook.subscription.id}/deliveries/{wanted}/redeliver")
+    assert (await call(*redeliver))[0] == 202
+    await until_event(shared, f"/{workspace}", "evt_former")
+    async with admin_client(bootstrap) as admin:
+        await admin.delete_topics([topic])
+
+        async def gone() -> bool:
+            return topic not in await admin.list_topics()
+
+        await eventually(gone, bool, "the topic is deleted")
+    status, problem = await call(*redeliver)
+    assert (status, "has dropped" in problem["detail"]) == (410, True), problem
+    await make_topic(bootstrap, topic)
+    await shared.publish(event("another", workspace=workspace), topic=topic)
+    status, problem = await call(*redeliver)
+    assert (status, "holds another one" in problem["detail"]) == (410, True), problem
+    assert event_ids(shared.receiver.at(f"/{workspace}")) == ["evt_former"]
 
 
 async def test_api_serves_without_kafka(shared: Deployment, workspace: str, unused_tcp_port: int) -> None:
@@ -303,6 +391,53 @@ async def test_cancelled_replay_stops(shared: Deployment, workspace: str, call: 
     assert len(shared.receiver.at(f"/{workspace}")) < 2 * count
     after = (await call("GET", f"/replays/{job['id']}"))[1]
     assert (after["status"], after["finished_at"]) == ("cancelled", answer["finished_at"])
+
+
+async def test_backfill_sends_what_the_webhook_never_got(shared: Deployment, workspace: str, call: Call) -> None:
+    """Events from while a webhook was inactive go out once, by type and time; what it got before doesn't go out again.
+
+    The log has them as deliveries like any other, so that a second backfill finds nothing to do.
+    """
+    path = f"/{workspace}"
+    webhook = await shared.webhook_known_to(shared.running, path, workspace, events=["user.*"])
+    own = f"/webhooks/{webhook.subscription.id}"
+    await shared.publish(event("before", workspace=workspace))
+    await until_event(shared, path, "evt_before")
+    await shared.until_logged(shared.delivery_id("evt_before", webhook), webhook, DeliveryStatus.DELIVERED)
+    since = await activate(shared, call, own, "inactive")
+    missed = [event(f"missed-{number}", workspace=workspace) for number in range(5)]
+    others = [event("other", "post.deleted", workspace), event("foreign", workspace=f"{workspace}-else")]
+    await shared.publish(*missed, *others, b"no event")
+    await shared.until_done("source")
+    until_at = await activate(shared, call, own, "active")
+    await shared.publish(event("later", workspace=workspace))
+    await until_event(shared, path, "evt_later")
+    wrong, problem = await call("POST", f"{own}/replay", **SPAN, source="events", status="failed")
+    assert (wrong, [each["field"] for each in problem["errors"]]) == (422, ["status"])
+    span = {"since": since, "until": until_at, "source": "events"}
+    status, job = await call("POST", f"{own}/replay", **span)
+    assert (status, job["source"], job["status"]) == (202, "events", "pending")
+    done = await until_replay(call, job["id"], "done")
+    assert done["counts"]["produced"] == 5
+    assert done["counts"]["selected"] == sum(done["counts"][name] for name in ("produced", "gone", "skipped"))
+    for each in missed:
+        logged = await shared.until_logged(shared.delivery_id(each["id"], webhook), webhook, DeliveryStatus.DELIVERED)
+        assert (logged.run, logged.origin.topic) == (job["id"], shared.source)
+    _, again = await call("POST", f"{own}/replay", **SPAN, source="events")
+    done = await until_replay(call, again["id"], "done")
+    assert done["counts"]["produced"] == 0
+    await shared.until_done("replay")
+    assert sorted(event_ids(shared.receiver.at(path))) == sorted(
+        ["evt_before", "evt_later", *(each["id"] for each in missed)]
+    )
+
+
+async def activate(shared: Deployment, call: Call, own: str, status: str) -> str:
+    """Set a webhook's status and wait until the worker knows; gives a time of after that."""
+    code, answer = await call("PATCH", own, status=status)
+    assert code == 200, answer
+    await until(lambda: shared.running.index.get(answer["id"]).status == status, f"the webhook is {status}")
+    return rfc3339(int(time.time() * 1000))
 
 
 async def test_other_workspaces_cannot_act(shared: Deployment, workspace: str, call: Call, unique_name: Any) -> None:

@@ -60,12 +60,12 @@ class HttpsOnly:
         return "this address is private; use a public one" if url.host == "private.example.com" else None
 
 
-def draws() -> Any:
-    """Return a source of bytes that look random and never repeat."""
+def draws(seed: str = "") -> Any:
+    """Return a source of bytes that look random and never repeat; another seed gives others."""
     numbers = itertools.count()
 
     def draw(size: int) -> bytes:
-        return hashlib.shake_256(str(next(numbers)).encode()).digest(size)
+        return hashlib.shake_256(f"{seed}{next(numbers)}".encode()).digest(size)
 
     return draw
 
@@ -114,10 +114,14 @@ async def api_stack(
     outage: Outage | None = None,
     requests: Rate = PLENTY,
     guesses: Rate = PLENTY,
+    seed: str = "",
     **operations: Any,
 ) -> AsyncIterator[ApiStack]:
-    """Run the API over stores, those in memory by default; further operations (`tests`, `replays`) are given."""
-    clock, draw, keyring = ManualClock(), draws(), Keyring([b"k" * 32])
+    """Run the API over stores, those in memory by default; further operations (`tests`, `replays`) are given.
+
+    Several over the same stores stand for several processes; each has a `seed` of its own.
+    """
+    clock, draw, keyring = ManualClock(), draws(seed), Keyring([b"k" * 32])
     outage = outage or Outage()
     webhook_store = webhook_store or MemoryWebhookStore(outage)
     audit = Audit(audit_store or MemoryAuditStore(outage), clock, draw)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from dispatcher.core.delivery_log import LoggedDelivery, shown
 from dispatcher.core.errors import UnavailableError
-from dispatcher.core.reruns import UNFINISHED, ReplayJob, ReplayStatus
-from dispatcher.ports import Clock, ConsumedRecord, Coordinates, OutgoingRecord, Page
+from dispatcher.core.model import Subscription
+from dispatcher.core.reruns import UNFINISHED, ReplayJob, ReplayStatus, SourceSpan
+from dispatcher.ports import Clock, ConsumedRecord, Coordinates, OutgoingRecord, Page, SourceRecords
 from tests.fakes.kafka import MemoryBroker, MemoryProducer, StoredRecord
 from tests.fakes.log import MemoryDeliveryLog
 from tests.fakes.stores import Outage, paged
@@ -171,6 +172,61 @@ class MemoryRecords:
     def _check(self) -> None:
         if self.down:
             raise UnavailableError("Kafka is out of reach")
+
+
+class MemorySource:
+    """`SourceReader` over a broker in memory.
+
+    Attributes:
+        topics: The source topics.
+        fetch_records: How many records one fetch brings.
+        dropped: First offset that each partition still has.
+        down: While True Kafka is out of reach.
+    """
+
+    def __init__(self, broker: MemoryBroker, topics: Sequence[str] = ("events",)) -> None:
+        self.broker = broker
+        self.topics = topics
+        self.fetch_records = 1000
+        self.dropped: dict[tuple[str, int], int] = {}
+        self.down = False
+
+    async def spans(self, since_ms: int, until_ms: int) -> Sequence[SourceSpan]:
+        self._check()
+        found = []
+        for (topic, partition), records in sorted(self.broker.partitions.items()):
+            times = [(record.offset, getattr(record, "timestamp", since_ms)) for record in records]
+            first = next((offset for offset, at_ms in times if at_ms >= since_ms), None)
+            end = next((offset for offset, at_ms in times if at_ms >= until_ms), len(times))
+            if topic in self.topics and first is not None and first < end:
+                found.append(SourceSpan(topic, partition, first, end))
+        return found
+
+    async def read_span(self, span: SourceSpan) -> SourceRecords:
+        self._check()
+        first = self.dropped.get((span.topic, span.partition), 0)
+        if span.position < first:
+            position = min(first, span.end)
+            return SourceRecords((), position, position - span.position)
+        end = min(span.end, span.position + self.fetch_records)
+        return SourceRecords(self.broker.partitions[span.topic, span.partition][span.position : end], end)
+
+    def _check(self) -> None:
+        if self.down:
+            raise UnavailableError("Kafka is out of reach")
+
+
+class MemorySubscriptions:
+    """`SubscriptionLookup` over a dictionary."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Subscription] = {}
+
+    async def find(self, subscription_id: str) -> Subscription | None:
+        return self.known.get(subscription_id)
+
+    async def disable(self, subscription: Subscription, reason: str, now_ms: int) -> bool:
+        raise AssertionError("replay jobs disable nothing")
 
 
 def _position(row: LoggedDelivery) -> tuple[int, str]:

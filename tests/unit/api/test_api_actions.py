@@ -126,6 +126,7 @@ async def test_replay_job_is_made_shown_listed_and_cancelled(around):
         "id": job["id"],
         "webhook_id": webhook_id,
         "status": "pending",
+        "source": "deliveries",
         "since": "2026-01-14T00:00:00Z",
         "until": "2026-01-15T00:00:00.500Z",
         "delivery_status": "failed",
@@ -140,7 +141,7 @@ async def test_replay_job_is_made_shown_listed_and_cancelled(around):
     cancelled = await (await around.api.call("POST", f"/replays/{job['id']}/cancel")).json()
     assert (cancelled["status"], cancelled["finished_at"]) == ("cancelled", "2026-01-15T10:30:00Z")
     assert (await around.api.call("POST", f"/replays/{job['id']}/cancel")).status == 409
-    wrong = await around.api.call("POST", f"/webhooks/{webhook_id}/replay", {"since": 1, "source": "events"})
+    wrong = await around.api.call("POST", f"/webhooks/{webhook_id}/replay", {"since": 1, "source": "topics"})
     assert set(await problems(wrong)) == {"since", "until", "source"}
 
 

@@ -79,6 +79,18 @@ async def test_a_revoked_key_is_gone(api):
     assert created["id"] not in await (await api.call("GET", "/api-keys", key="admin")).text()
 
 
+async def test_a_key_does_not_revoke_itself(api):
+    """An admin key can't lock its workspace out: it is told how to do it, and another one can."""
+    rows = (await (await api.call("GET", "/api-keys", key="admin")).json())["data"]
+    (own,) = [row["id"] for row in rows if row["name"] == "admin"]
+    response = await api.call("DELETE", f"/api-keys/{own}", key="admin")
+    assert response.status == 409
+    assert f"dispatcher api-keys revoke {own}" in (await response.json())["detail"]
+    second = await (await api.call("POST", "/api-keys", {"scopes": ["admin"]}, key="admin")).json()
+    assert (await api.call("DELETE", f"/api-keys/{own}", key=second["key"])).status == 204
+    assert (await api.call("GET", "/api-keys", key="admin")).status == 401
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [("GET", "/api-keys"), ("POST", "/api-keys"), ("DELETE", "/api-keys/key_1"), ("GET", "/audit-log")],

@@ -5,6 +5,7 @@ import json
 import zlib
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -126,9 +127,66 @@ async def test_a_wrong_method_is_a_405_that_lists_the_right_ones(api):
     """The Allow header lists what the path takes."""
     response = await api.call("PUT", "/webhooks", {})
     assert response.status == 405
-    assert set(response.headers["Allow"].replace(" ", "").split(",")) == {"GET", "POST"}
+    assert set(response.headers["Allow"].replace(" ", "").split(",")) == {"GET", "HEAD", "OPTIONS", "POST"}
     await problems(response)
     assert (await api.call("POST", "/webhooks/wh_1", {})).status == 405
+
+
+async def test_options_lists_the_methods_without_a_key(api):
+    """OPTIONS answers 204 with what the path takes, and nothing else."""
+    for path, methods in (
+        ("/webhooks", {"GET", "HEAD", "POST", "OPTIONS"}),
+        ("/webhooks/wh_1", {"GET", "HEAD", "PATCH", "DELETE", "OPTIONS"}),
+        ("/webhooks/wh_1/test", {"POST", "OPTIONS"}),
+    ):
+        response = await api.call("OPTIONS", path, key=None)
+        assert (response.status, await response.read()) == (204, b"")
+        assert set(response.headers["Allow"].split(", ")) == methods
+
+
+async def test_head_answers_what_get_would_without_the_body(api):
+    """HEAD has GET's status and headers, checks the key alike, and has no body."""
+    path = f"/webhooks/{(await api.create())['id']}"
+    shown, bare = await api.call("GET", path), await api.call("HEAD", path)
+    assert (bare.status, await bare.read()) == (200, b"")
+    for name in ("Content-Type", "Content-Length", "ETag"):
+        assert bare.headers[name] == shown.headers[name]
+    assert (await api.call("HEAD", path, key=None)).status == 401
+    assert (await api.call("HEAD", path, key="write")).status == 403
+    assert (await api.call("HEAD", "/webhooks/wh_1")).status == 404
+
+
+async def test_an_unknown_expectation_is_a_417_problem(api):
+    """What can't be met is refused before the body is read; 100-continue is met."""
+    response = await api.call("POST", "/webhooks", {}, headers={"Expect": "miracles"})
+    assert response.status == 417
+    await problems(response)
+    assert response.headers["X-Request-Id"] == (await response.json())["request_id"]
+    response = await api.call("POST", "/webhooks", {"url": URL, "events": []}, expect100=True)
+    assert response.status == 201
+
+
+async def test_all_wrong_parameters_are_named_at_once(api):
+    """Unknown, doubled, wrong filters and wrong paging stand in one answer."""
+    path = f"/webhooks/{(await api.create())['id']}/deliveries"
+    response = await api.call("GET", f"{path}?status=ok&since=today&typ=a&limit=0&until=x&until=y&cursor=")
+    assert set(await problems(response)) == {"status", "since", "typ", "limit", "until", "cursor"}
+
+
+async def test_a_call_without_parameters_takes_none(api):
+    """A parameter that nobody reads is refused rather than ignored, also where nothing would be wrong with the body."""
+    path = f"/webhooks/{(await api.create())['id']}"
+    for method, place, body in (
+        ("GET", path, None),
+        ("PATCH", path, {"name": "n"}),
+        ("POST", "/webhooks", {"url": URL, "events": []}),
+        ("POST", f"{path}/rotate-secret", None),
+        ("DELETE", path, None),
+    ):
+        response = await api.call(method, f"{place}?type=user.deleted", body)
+        assert response.status == 422
+        assert set(await problems(response)) == {"type"}
+    assert (await (await api.call("GET", path)).json())["name"] is None
 
 
 @pytest.mark.parametrize(
@@ -144,7 +202,7 @@ async def test_a_wrong_method_is_a_405_that_lists_the_right_ones(api):
         ("cursor=%FF%00", {"cursor"}),
         ("cursor=" + "A" * 600, {"cursor"}),
         ("limit=1&limit=2", {"limit"}),
-        ("page=2&limit=0", {"page"}),
+        ("page=2&limit=0", {"page", "limit"}),
         ("%ED%A0%80=1", None),
     ],
 )
@@ -208,6 +266,51 @@ async def test_every_answer_has_a_request_id(api):
         assert response.headers["X-Request-Id"].startswith("req_")
         assert (await response.json())["request_id"] == response.headers["X-Request-Id"]
     assert len(made) == 4
+
+
+async def test_requests_are_logged_with_their_id(api):
+    """A change and a failure are written down with id, status and key, without query string; a read only at debug."""
+    created = await api.create()
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        await api.call("GET", "/webhooks", headers={"X-Request-Id": "one"})
+        await api.call("PATCH", f"/webhooks/{created['id']}?q=hidden", {"name": 1}, headers={"X-Request-Id": "two"})
+        await api.call("DELETE", f"/webhooks/{created['id']}", headers={"X-Request-Id": "three"})
+        await api.call("GET", "/nothing", key=None, headers={"X-Request-Id": "four"})
+    (key,) = [key.id for key in await api.api_keys.list("acme") if key.name == "all"]
+    path = f"/v1/webhooks/{created['id']}"
+    assert [(line["log_level"], line["method"], line["path"], line["status"], line["api_key"]) for line in lines] == [
+        ("debug", "GET", "/v1/webhooks", 200, key),
+        ("info", "PATCH", path, 422, key),
+        ("info", "DELETE", path, 204, key),
+        ("info", "GET", "/v1/nothing", 404, None),
+    ]
+    assert "hidden" not in str(lines)
+
+
+async def test_lines_of_a_request_have_its_id(api, monkeypatch):
+    """Whatever is logged while a request is served can be found by the id that its caller was told."""
+
+    async def broken(*_args):
+        raise RuntimeError("cause")
+
+    monkeypatch.setattr(api.webhook_store, "page", broken)
+    seen = []
+
+    def note(_logger, _method, event):
+        seen.append(structlog.contextvars.merge_contextvars(None, "", dict(event)))
+        return event
+
+    before = structlog.get_config()["processors"]
+    structlog.configure(processors=[note, *before])
+    try:
+        await api.call("GET", "/webhooks", headers={"X-Request-Id": "mine-2"})
+    finally:
+        structlog.configure(processors=before)
+    assert [(line["event"], line["request_id"]) for line in seen] == [
+        ("request failed", "mine-2"),
+        ("request", "mine-2"),
+    ]
+    assert "cause" in seen[0]["traceback"]
 
 
 async def test_a_slow_body_is_a_408(api, monkeypatch):

@@ -41,7 +41,7 @@ WRONG = [
     ("max_attempts", 0),
     ("max_attempts", 21),
     ("max_attempts", "6"),
-    ("max_attempts", 6.0),
+    ("max_attempts", 6.5),
     ("max_attempts", True),
     ("max_attempts", 10**300),
     ("headers", ["X-A: b"]),

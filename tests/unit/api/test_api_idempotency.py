@@ -100,8 +100,60 @@ async def _fail(_webhook):
     raise UnavailableError("away")
 
 
-async def test_a_request_under_way_is_not_done_twice(api, monkeypatch):
-    """A second request that meets the first one under way gets 409 with Retry-After, and the answer later."""
+async def test_a_request_under_way_is_waited_for(api, monkeypatch):
+    """Those that meet the first one under way get its answer, and it is done once."""
+    begun, release, insert = asyncio.Event(), asyncio.Event(), api.webhook_store.insert
+
+    async def slow(webhook):
+        begun.set()
+        await release.wait()
+        await insert(webhook)
+
+    monkeypatch.setattr(api.webhook_store, "insert", slow)
+    calls = [asyncio.create_task(api.call("POST", "/webhooks", NEW, headers=KEY)) for _ in range(4)]
+    await begun.wait()
+    asked = api.outage.calls
+    async with asyncio.timeout(20):
+        while api.outage.calls < asked + 6:  # each of the others has looked, and looked again
+            await asyncio.sleep(0)
+    release.set()
+    answers = await asyncio.gather(*calls)
+    assert {answer.status for answer in answers} == {201}
+    assert len({await answer.read() for answer in answers}) == 1
+    assert sorted("Idempotency-Replayed" in answer.headers for answer in answers) == [False, True, True, True]
+    assert await count(api) == 1
+
+
+async def test_whoever_waits_does_what_failed_in_passing(api, monkeypatch):
+    """Where the first one ends in a 503, the one that waited for it does the request."""
+    begun, release, insert = asyncio.Event(), asyncio.Event(), api.webhook_store.insert
+
+    async def away(_webhook):
+        begun.set()
+        await release.wait()
+        monkeypatch.setattr(api.webhook_store, "insert", insert)
+        raise UnavailableError("away")
+
+    monkeypatch.setattr(api.webhook_store, "insert", away)
+    first = asyncio.create_task(api.call("POST", "/webhooks", NEW, headers=KEY))
+    await begun.wait()
+    second = asyncio.create_task(api.call("POST", "/webhooks", NEW, headers=KEY))
+    release.set()
+    assert [(await first).status, (await second).status] == [503, 201]
+    assert await count(api) == 1
+
+
+async def test_a_wrong_media_type_does_not_use_the_key_up(api):
+    """What the header was to blame for is done once the header is right."""
+    first = await api.call("POST", "/webhooks", data=b"{}", headers={**KEY, "Content-Type": "text/plain"})
+    again = await api.call("POST", "/webhooks", data=b"{}", headers={**KEY, "Content-Type": "application/json"})
+    assert [first.status, again.status] == [415, 422]
+    assert set(await problems(again)) == {"url", "events"}
+
+
+async def test_a_request_under_way_for_too_long_is_not_done_twice(api, monkeypatch):
+    """One that has waited long enough gets 409 with Retry-After, and the answer later."""
+    monkeypatch.setattr("dispatcher.api.idempotency.WAIT_SECONDS", 0)
     begun, release, insert = asyncio.Event(), asyncio.Event(), api.webhook_store.insert
 
     async def slow(webhook):
@@ -121,8 +173,9 @@ async def test_a_request_under_way_is_not_done_twice(api, monkeypatch):
     assert await (await api.call("POST", "/webhooks", NEW, headers=KEY)).read() == answer
 
 
-async def test_a_request_whose_process_died_is_done_anew_after_its_lease(api, store):
+async def test_a_request_whose_process_died_is_done_anew_after_its_lease(api, store, monkeypatch):
     """A claim without an answer holds until its lease ends; another body is refused even then."""
+    monkeypatch.setattr("dispatcher.api.idempotency.WAIT_SECONDS", 0)
     await api.call("POST", "/webhooks", NEW, headers=KEY)
     ((claim_id, (claim, _)),) = store.claims.items()
     store.claims[claim_id] = (claim, None)

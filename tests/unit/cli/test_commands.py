@@ -209,7 +209,7 @@ def test_a_new_key_is_alone_on_standard_output(keys):
     result = call("api-keys", "create", "--workspace", "acme", "--name", "ci", "--scope", "read, write")
     assert result.exit_code == 0
     assert result.stdout == "whk_plain\n"
-    assert keys == [("acme", "ci", ["read", "write"])]
+    assert keys == [("acme", "ci", ["read", "write"], None)]
     assert json.loads(call("api-keys", "create", "--workspace", "acme", "--json").stdout) == {
         "id": "key_1",
         "workspace_id": "acme",
@@ -220,6 +220,14 @@ def test_a_new_key_is_alone_on_standard_output(keys):
         "expires_at": None,
         "key": "whk_plain",
     }
+
+
+def test_a_key_can_be_made_to_expire(keys):
+    """--expires-at takes an RFC 3339 time, and what is none is wrong usage."""
+    made = call("api-keys", "create", "--workspace", "acme", "--expires-at", "2026-01-15T11:30:00+01:00")
+    assert (made.exit_code, keys[0][3]) == (0, 1_768_473_000_000)
+    wrong = call("api-keys", "create", "--workspace", "acme", "--expires-at", "tomorrow")
+    assert (wrong.exit_code, "--expires-at: send an RFC 3339 time" in wrong.stderr, len(keys)) == (2, True, 1)
 
 
 def test_keys_are_listed_as_a_table_and_as_json(keys):

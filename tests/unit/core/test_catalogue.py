@@ -75,6 +75,13 @@ def test_an_event_is_in_the_catalogue_or_the_reason_is_told(event_type, data, fa
     assert CATALOGUE.fault(event_type, data) == fault
 
 
+def test_a_pattern_has_a_bounded_number_of_steps():
+    """Publishers choose the string: one that would need many thousands of steps is rejected, though it matches."""
+    catalogue = Catalogue([entry("a", {"pattern": "^((a|a)*(?=b)|a*c)$"})])
+    assert catalogue.fault("a", "aac") is None
+    assert catalogue.fault("a", "a" * 14 + "c") is DeadLetterReason.SCHEMA
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dispatcher.core.decoding import decode
+from dispatcher.core.decoding import decode, rfc3339
 from dispatcher.core.errors import UndecodableError
 from dispatcher.core.model import Event, Origin, PayloadFormat
 from dispatcher.core.payload import FORM, body_of
@@ -125,13 +125,43 @@ def test_the_cloudevents_format_keeps_source_and_extensions():
 def test_attributes_named_like_an_array_index_stand_first():
     """Extension attributes that JavaScript would sort to the front stand there already, and only those."""
     event = event_of(
-        {"specversion": "1.0", "id": "A-1", "source": "/s", "type": "t", "time": "now", "4294967295": 3,
-         "workspaceid": "w", "10": 'a",\\b', "007": 4, "2": False, "data": 0}
+        {"specversion": "1.0", "id": "A-1", "source": "/s", "type": "t", "time": "2026-01-15T10:30:00Z",
+         "4294967295": 3, "workspaceid": "w", "10": 'a",\\b', "007": 4, "2": False, "data": 0}
     )  # fmt: skip
     assert body_of(event, "cloudevents", JSON) == (
-        b'{"2":false,"10":"a\\",\\\\b","specversion":"1.0","id":"A-1","source":"/s","type":"t","time":"now",'
-        b'"datacontenttype":"application/json","4294967295":3,"workspaceid":"w","007":4,"data":0}'
+        b'{"2":false,"10":"a\\",\\\\b","specversion":"1.0","id":"A-1","source":"/s","type":"t",'
+        b'"time":"2026-01-15T10:30:00Z","datacontenttype":"application/json","4294967295":3,"workspaceid":"w","007":4,"data":0}'
     )
+
+
+@pytest.mark.parametrize(
+    ("given_time", "kept"),
+    [
+        ("2026-01-15T10:30:00.123456789+05:30", True),
+        ("2016-12-31t23:59:60z", True),
+        ("yesterday", False),
+        ("2026-01-15 10:30:00Z", False),
+        ("2026-01-15T10:30:00", False),
+        ("2026-13-15T10:30:00Z", False),
+        ("2026-01-15T10:30:00Z ", False),
+    ],
+)
+def test_only_a_time_that_cloudevents_allows_goes_out_in_that_format(given_time, kept):
+    """A publisher's own way of writing times reaches the other formats as it is, and spoils no CloudEvent."""
+    event = event_of({**EVENT, "created_at": given_time})
+    assert json.loads(body_of(event, "event", JSON))["created_at"] == given_time
+    told = json.loads(body_of(event, "cloudevents", JSON))["time"]
+    assert told == (given_time if kept else rfc3339(ORIGIN.timestamp_ms))
+
+
+@pytest.mark.parametrize(
+    ("timestamp_ms", "told"), [(-1, "1970-01-01T00:00:00Z"), (2**63 - 1, "9999-12-31T23:59:59.999Z")]
+)
+def test_no_timestamp_of_a_record_stops_a_cloud_event(timestamp_ms, told):
+    """Where neither the event nor its record has a time, the nearest that can be written stands there."""
+    origin = Origin("events", 0, 7, timestamp_ms)
+    event = decode(json.dumps({**EVENT, "created_at": "yesterday"}).encode(), (), origin, None)
+    assert json.loads(body_of(event, "cloudevents", JSON))["time"] == told
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
@@ -160,7 +190,8 @@ def test_a_body_says_what_the_event_says(envelope, name):
     members = json.loads(body_of(event, name, JSON), parse_int=float)
     assert members["data"] == json.loads(json.dumps(envelope["data"]), parse_int=float)
     assert members.get("id", event.id) == event.id
-    assert event.created_at in members.values()
+    # No time that is made up here is RFC 3339.
+    assert (rfc3339(ORIGIN.timestamp_ms) if name == "cloudevents" else event.created_at) in members.values()
 
 
 def test_large_integers_keep_their_digits():

@@ -15,7 +15,7 @@ from dispatcher.core.decoding import decode
 from dispatcher.core.errors import InvalidUrlError, SealError, UndecodableError
 from dispatcher.core.model import Event, Origin, SealedSecret, Subscription
 from dispatcher.core.payload import FORM
-from dispatcher.core.rendering import RequestTemplate
+from dispatcher.core.rendering import RequestTemplate, unsendable
 from dispatcher.core.sealing import Keyring, SealPurpose, binding
 from dispatcher.core.signing import SigningKey
 from dispatcher.core.urls import parse_endpoint_url
@@ -198,7 +198,7 @@ def test_the_length_is_counted_in_bytes(text, content_type):
 
 
 def test_an_overlapping_secret_signs_until_it_expires():
-    """A rotated secret's signature stands behind the current one's up to its expiry, and not from then on."""
+    """A rotated secret's signature stands behind the current one's up to its expiry, and never from then on."""
     rotated = subscription(secrets=(SealedSecret(sealed(SECRET)), SealedSecret(sealed(OLD_SECRET), NOW_MS)))
     template = RequestTemplate(rotated, KEYRING, "x")
 
@@ -208,9 +208,11 @@ def test_an_overlapping_secret_signs_until_it_expires():
     def expected(secret: str, body: bytes) -> str:
         return SigningKey(secret).standard(DELIVERY.encode(), b"1768473000", body).decode()
 
-    body = template.render(event(), DELIVERY, 1, NOW_MS).body
+    body = render(rotated).body
     assert signing(NOW_MS - 1) == [expected(SECRET, body), expected(OLD_SECRET, body)]
     assert signing(NOW_MS) == [expected(SECRET, body)]
+    # It is forgotten, not only left out.
+    assert signing(NOW_MS - 1) == [expected(SECRET, body)]
 
 
 def test_the_plain_headers_are_signed_by_the_current_secret():
@@ -249,6 +251,25 @@ def test_a_signing_secret_is_no_api_key():
     """A sealed signing secret that was put in the API key's place is not sent to the endpoint."""
     with pytest.raises(SealError):
         render(subscription(api_key=sealed(SECRET)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"headers": (("X-Team", "blue\r\nX-Evil: 1"),)},
+        {"headers": (("X-Team: blue\nX-Evil", "1"),)},
+        {"headers": (("X-Team", "blue\0"),)},
+        {"method": "POST / HTTP/1.1\r\nX-Evil: 1\r\n"},
+        {"content_type": "application/json\r\nX-Evil: 1"},
+        {"api_key": sealed("key\r\nX-Evil: 1", SealPurpose.API_KEY)},
+        {"api_key": sealed("key", SealPurpose.API_KEY), "api_key_header": "X-API-Key: 1\r\nX-Evil"},
+    ],
+)
+def test_what_is_stored_cannot_add_a_header(changes):
+    """Whoever wrote the document: a line break in it makes no request at all, and its text isn't told."""
+    with pytest.raises(ValueError, match="line break") as caught:
+        RequestTemplate(subscription(**changes), KEYRING, "x")
+    assert "Evil" not in unsendable(caught.value).detail
 
 
 def test_a_url_that_cannot_be_used_raises():

@@ -165,6 +165,15 @@ def test_a_reference_that_leads_out_of_the_file_is_refused(problems, reference, 
     assert line.startswith(f"own.type.json:14: the reference {target} leads nowhere in this file")
 
 
+def test_not_even_a_schema_that_is_there_is_fetched(problems, tmp_path):
+    """A reference to a file that could be read is refused all the same."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "n.json").write_text('{"type": "integer"}')
+    target = (tmp_path / "there" / "n.json").as_uri()
+    (line,) = problems(ENTRY | {"schema": {"properties": {"n": {"$ref": target}}}})
+    assert line.endswith(f"the reference {target} leads nowhere in this file, and nothing is fetched")
+
+
 def test_references_within_the_file_are_followed(tmp_path):
     """Definitions, embedded resources and the dialect itself can be referred to."""
     schema = {

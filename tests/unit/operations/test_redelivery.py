@@ -12,13 +12,15 @@ from dispatcher.core.model import Origin
 from dispatcher.core.records import decode_headers
 from dispatcher.core.reruns import new_run_id
 from dispatcher.core.topics import TopicNames
+from dispatcher.operations.audit import Audit
 from dispatcher.operations.redelivery import Redeliveries
+from dispatcher.ports import Actor
 from tests.fakes.api_stack import START_MS, ManualClock, draws
 from tests.fakes.event_records import ENVELOPE, raw
 from tests.fakes.kafka import MemoryBroker
 from tests.fakes.log import MemoryDeliveryLog
 from tests.fakes.replays import MemoryRecords
-from tests.fakes.stores import MemoryDeliveryLogReader, MemoryWebhookStore
+from tests.fakes.stores import MemoryAuditStore, MemoryDeliveryLogReader, MemoryWebhookStore
 from tests.unit.mongo.samples import entry, webhook
 
 DELIVERY = "del_" + "0" * 25 + "1"
@@ -36,6 +38,7 @@ class World:
         self.broker.append("events", b"another")
         self.record = self.broker.append("events", raw(ENVELOPE), key=b"k", headers=(("traceparent", b"t"),))
         self.log_delivery()
+        self.noted = MemoryAuditStore()
         self.redeliveries = Redeliveries(
             self.store,
             self.reader,
@@ -45,6 +48,7 @@ class World:
             TopicNames("webhooks", ()),
             ManualClock(),
             draws(),
+            audit=Audit(self.noted, ManualClock(), draws()),
         )
 
     def log_delivery(self, **changes):
@@ -141,3 +145,15 @@ async def test_without_kafka_nothing_is_logged(world):
     with pytest.raises(UnavailableError):
         await world.redeliver()
     assert world.log.documents == {}
+
+
+async def test_who_asked_for_it_is_written_down(world):
+    """The audit log names the delivery, its webhook and its new run; what was refused isn't there."""
+    somebody = Actor("api_key", "key_1", "ci")
+    started = await world.redeliveries.redeliver("acme", "wh_1", DELIVERY, by=somebody)
+    world.status("inactive")
+    with pytest.raises(ConflictError):
+        await world.redeliveries.redeliver("acme", "wh_1", DELIVERY, by=somebody)
+    (entry,) = world.noted.entries
+    assert (entry.action, entry.target_id, entry.actor) == ("delivery.redeliver", DELIVERY, somebody)
+    assert entry.changes == {"webhook_id": (None, "wh_1"), "replay_id": (None, started.replay_id)}

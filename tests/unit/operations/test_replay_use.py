@@ -5,11 +5,13 @@ import dataclasses
 import pytest
 
 from dispatcher.core.errors import ConflictError, InvalidInputError, NotFoundError
+from dispatcher.operations.audit import Audit
 from dispatcher.operations.replays import MAX_UNFINISHED, Replays
 from dispatcher.operations.times import rfc3339
+from dispatcher.ports import Actor
 from tests.fakes.api_stack import START_MS, ManualClock, draws
 from tests.fakes.replays import MemoryReplays
-from tests.fakes.stores import MemoryWebhookStore
+from tests.fakes.stores import MemoryAuditStore, MemoryWebhookStore
 from tests.unit.mongo.samples import webhook
 
 SPAN = {"since": rfc3339(START_MS - 60_000), "until": rfc3339(START_MS - 1)}
@@ -69,21 +71,22 @@ async def test_end_in_the_future_counts_as_now(replays):
         ({**SPAN, "status": "lost"}, {"status"}),
         ({**SPAN, "since": rfc3339(START_MS)}, {"since"}),
         ({**SPAN, "until": SPAN["since"]}, {"until"}),
-        ({**SPAN, "source": "events"}, {"source"}),
+        ({**SPAN, "source": "topics"}, {"source"}),
+        ({**SPAN, "source": "events", "status": "failed"}, {"status"}),
     ],
 )
 async def test_wrong_fields_are_named_and_no_job_is_made(replays, jobs, sent, wrong):
-    """Missing and unreadable times, an empty span, an unknown status, and a source that isn't there yet."""
+    """Missing and unreadable times, an empty span, an unknown status or source, and a status of events."""
     with pytest.raises(InvalidInputError) as caught:
         await replays.create("acme", "wh_1", sent)
     assert set(caught.value.fields) == wrong
     assert jobs.jobs == {}
 
 
-async def test_source_topics_cannot_be_replayed_yet(replays):
-    """The refusal says so."""
-    with pytest.raises(InvalidInputError, match="isn't available yet"):
-        await replays.create("acme", "wh_1", {**SPAN, "source": "events"})
+@pytest.mark.parametrize(("sent", "expected"), [({}, "deliveries"), ({"source": "events"}, "events")])
+async def test_source_is_the_delivery_log_unless_events_are_asked_for(replays, sent, expected):
+    """A backfill is a job of its own kind."""
+    assert (await replays.create("acme", "wh_1", {**SPAN, **sent})).source == expected
 
 
 async def test_unfinished_jobs_of_a_workspace_are_bounded(replays):
@@ -103,6 +106,22 @@ async def test_cancelling_ends_a_job_once(replays):
     assert (cancelled.status, cancelled.finished_at_ms) == ("cancelled", START_MS)
     with pytest.raises(ConflictError, match="is cancelled already"):
         await replays.cancel("acme", job.id)
+
+
+async def test_who_made_and_ended_a_job_is_written_down(jobs, store, clock):
+    """The audit log tells of the job's making and its cancelling, and of nothing that was refused."""
+    noted = MemoryAuditStore()
+    replays = Replays(jobs, store, clock, draws(), audit=Audit(noted, clock, draws()))
+    somebody = Actor("api_key", "key_1", "ci")
+    job = await replays.create("acme", "wh_1", SPAN, by=somebody)
+    await replays.cancel("acme", job.id, by=somebody)
+    with pytest.raises(ConflictError):
+        await replays.cancel("acme", job.id, by=somebody)
+    assert [(entry.action, entry.target_id, entry.actor) for entry in noted.entries] == [
+        ("replay.create", job.id, somebody),
+        ("replay.cancel", job.id, somebody),
+    ]
+    assert noted.entries[0].changes["webhook_id"] == (None, "wh_1")
 
 
 async def test_webhook_that_is_not_active_conflicts(replays, store):

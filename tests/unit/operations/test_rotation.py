@@ -120,16 +120,23 @@ async def test_secret_whose_key_is_gone_is_dropped(store, clock, rotation, webho
         ({"overlap_seconds": True}, {"overlap_seconds"}),
         ({"overlap_seconds": 1.5}, {"overlap_seconds"}),
         ({"overlap": 5}, {"overlap"}),
-        ({"secret": FIRST}, {"secret"}),
         ([], {""}),
     ],
 )
 async def test_wrong_fields_are_named_and_nothing_changes(store, rotation, webhook_id, sent, wrong):
-    """Bounds, types, unknown names and the present secret itself are refused."""
+    """Bounds, types and unknown names are refused."""
     before = store.webhooks[webhook_id]
     with pytest.raises(InvalidInputError) as caught:
         await rotation.rotate("acme", webhook_id, sent)
     assert set(caught.value.fields) == wrong
+    assert store.webhooks[webhook_id] is before
+
+
+async def test_the_present_secret_is_refused(store, rotation, webhook_id):
+    """A rotation to the secret that the webhook has already is a conflict, and nothing changes."""
+    before = store.webhooks[webhook_id]
+    with pytest.raises(ConflictError, match="already"):
+        await rotation.rotate("acme", webhook_id, {"secret": FIRST})
     assert store.webhooks[webhook_id] is before
 
 

@@ -13,12 +13,14 @@ from dispatcher.core.model import Origin
 from dispatcher.core.reruns import ReplayJob, new_run_id
 from dispatcher.metrics import Metrics
 from dispatcher.pipeline import replay
-from dispatcher.pipeline.replay import BATCH_DELIVERIES, LEASE_MS, ReplayOutside, ReplayRunner
+from dispatcher.pipeline.backfill import Acceptance
+from dispatcher.pipeline.replay import LEASE_MS, ReplayOutside, ReplayRunner
+from dispatcher.pipeline.replay_deliveries import BATCH_DELIVERIES
 from dispatcher.ports import RejectedRecordError
 from tests.fakes.event_records import ENVELOPE, raw
 from tests.fakes.kafka import MemoryBroker, MemoryProducer
 from tests.fakes.log import MemoryDeliveryLog
-from tests.fakes.replays import MemoryRecords, MemoryReplays, MemorySelection
+from tests.fakes.replays import MemoryRecords, MemoryReplays, MemorySelection, MemorySource, MemorySubscriptions
 from tests.unit.mongo.samples import START_MS, entry
 
 FAILED, DELIVERED, RETRYING = DeliveryStatus.FAILED, DeliveryStatus.DELIVERED, DeliveryStatus.RETRYING
@@ -62,8 +64,10 @@ class World:
 
     @contextlib.asynccontextmanager
     async def runner(self, owner="a", **options):
-        outside = ReplayOutside(self.jobs, self.selection, self.log, self.records, self.producer, self)
-        runner = ReplayRunner(outside, "webhooks.replay", owner, self.metrics, sleep=self.sleep, **options)
+        readers = (self.records, MemorySource(self.broker), MemorySubscriptions())
+        outside = ReplayOutside(self.jobs, self.selection, self.log, *readers, self.producer, self)
+        accepts = Acceptance(None, 1_000_000, None)
+        runner = ReplayRunner(outside, "webhooks.replay", owner, accepts, self.metrics, sleep=self.sleep, **options)
         task = asyncio.create_task(runner.run())
         try:
             yield task
@@ -257,6 +261,48 @@ async def test_job_that_was_taken_over_is_let_go(world, monkeypatch):
         await world.until(world.producer.held[0].future.cancelled)
     assert world.jobs.leases[JOB][0] == "b"
     assert list(world.jobs.jobs[JOB].counts) == [0, 0, 0]
+
+
+async def test_runner_that_loses_its_lease_while_it_reads_produces_nothing(world, monkeypatch):
+    """Between reading and producing it is asked whose the job is: one that was held up leaves it to its heir."""
+    await world.deliver(1, 2)
+    await world.job()
+    read_many = world.records.read_many
+
+    async def slowly(wanted):
+        found = await read_many(wanted)
+        world.jobs.leases[JOB] = ("b", world.ms + 10**9)
+        return found
+
+    monkeypatch.setattr(world.records, "read_many", slowly)
+    async with world.runner("a"):
+        await world.until(lambda: replay.LOOK_SECONDS in world.slept)
+    assert world.sent == []
+    assert world.jobs.jobs[JOB].in_hand == ()
+
+
+async def test_job_whose_records_are_out_of_reach_lets_others_go_first(world, monkeypatch):
+    """A topic without a leader holds up the job that needs it, and no other one."""
+    await world.deliver(1)
+    await world.deliver(2, subscription_id="wh_2")
+    await world.job()
+    other = new_run_id(NOW_MS + 1, bytes(10))
+    await world.job(id=other, subscription_id="wh_2", updated_at_ms=NOW_MS + 1)
+    read_many = world.records.read_many
+
+    async def without_the_first(wanted):
+        wanted = list(wanted)
+        if ("events", 0, 0) in wanted:
+            raise UnavailableError("no leader")
+        return await read_many(wanted)
+
+    monkeypatch.setattr(world.records, "read_many", without_the_first)
+    async with world.runner():
+        await world.until(lambda: world.jobs.jobs[other].status == "done")
+        assert world.jobs.jobs[JOB].status == "running"
+        monkeypatch.undo()
+        await world.until(lambda: world.jobs.jobs[JOB].status == "done")
+    assert world.sent == [2, 1]
 
 
 @pytest.mark.parametrize("what", ["kafka", "jobs", "log"])

@@ -1,0 +1,34 @@
+"""A process whose event loop stands still."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import asyncio, sys, time
+from dispatcher.app.worker import stuck_loop_watch
+
+async def main():
+    with stuck_loop_watch(1.0):
+        for _ in range(15):
+            await asyncio.sleep(0.1)
+        print("turned", flush=True)
+        {then}
+
+asyncio.run(main())
+time.sleep(1.5)
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "code", "printed"), [("time.sleep(60)", 70, ["turned"]), ("pass", 0, ["turned", "ended"])]
+)
+def test_only_a_loop_that_stands_still_ends_its_process(then, code, printed):
+    """A loop that turns is left alone, as is what comes after the watch; one that is held up ends with code 70."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(then=then)], capture_output=True, text=True, check=False, timeout=40
+    )
+    assert (done.returncode, done.stdout.split()) == (code, printed), done.stderr
+    assert ("has not turned" in done.stderr) is (code == 70)

@@ -1,0 +1,87 @@
+"""A worker whose background tasks fail: it ends, so that another takes its place."""
+
+import asyncio
+
+import pytest
+
+from dispatcher.app.connections import producer_of
+from dispatcher.app.replays import WorkerReplays
+from dispatcher.app.worker import Worker
+from dispatcher.core.catalogue import Catalogue
+from dispatcher.core.errors import MisconfiguredError
+from dispatcher.kafka.lag import LagReader
+from dispatcher.mongo.client import connect
+from dispatcher.mongo.subscription_feed import SubscriptionFeed
+from dispatcher.settings import KafkaSettings, MongoSettings, Settings
+
+
+@pytest.fixture
+async def worker(monkeypatch):
+    """A worker that loads its subscriptions from nowhere and joins no group."""
+    nowhere = "127.0.0.1:1"
+    settings = Settings(KafkaSettings(nowhere), MongoSettings(f"mongodb://{nowhere}"), (b"k" * 32,))
+    connection = connect(settings.mongo)
+
+    async def loaded(_feed):
+        return None
+
+    async def forever(*_):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(SubscriptionFeed, "ready", loaded)
+    monkeypatch.setattr(SubscriptionFeed, "run", forever)
+    monkeypatch.setattr(LagReader, "lag", forever)
+    monkeypatch.setattr(Worker, "_run_pipeline", forever)
+    monkeypatch.setattr(WorkerReplays, "run", forever)
+    loop = asyncio.get_running_loop()
+    handler = loop.get_exception_handler()
+    yield Worker(settings, connection, producer_of(settings), Catalogue())
+    loop.set_exception_handler(handler)
+    connection.close()
+
+
+@pytest.mark.parametrize("at", ["while it loads", "later"])
+async def test_a_dead_subscription_feed_ends_the_worker(worker, monkeypatch, at):
+    """Without the feed the index would grow stale unnoticed: its fault is the worker's, whenever it comes."""
+
+    async def die(_feed):
+        if at == "later":
+            await asyncio.sleep(0.05)
+        raise ValueError("this document is no BSON")
+
+    async def never(_feed):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(SubscriptionFeed, "run", die)
+    if at == "while it loads":
+        monkeypatch.setattr(SubscriptionFeed, "ready", never)
+    with pytest.raises(ValueError, match="no BSON"):
+        await asyncio.wait_for(worker.run(), 20)
+
+
+async def test_a_lag_that_kafka_refuses_to_tell_is_no_silence(worker, monkeypatch):
+    """Rights that are refused where the lag is read end no delivery: the worker isn't ready, and asks again."""
+    monkeypatch.setattr("dispatcher.app.worker.LAG_SECONDS", 0.01)
+    asked = []
+
+    async def refuse(*_):
+        asked.append(len(asked))
+        raise MisconfiguredError("Kafka doesn't let this user read the group's offsets")
+
+    monkeypatch.setattr(LagReader, "lag", refuse)
+    running = asyncio.create_task(worker.run())
+    async with asyncio.timeout(20):
+        while len(asked) < 3 * len(worker.pipeline.roles):
+            await asyncio.sleep(0.01)
+    assert "doesn't let" in (await worker.readiness())["kafka"]
+    assert not running.done()
+    worker.stop()
+    await asyncio.wait_for(running, 20)
+
+
+async def test_a_worker_that_is_told_to_end_does(worker):
+    """Without a fault, `stop` ends the run in order, and the tasks that end with it are no fault."""
+    running = asyncio.create_task(worker.run())
+    await asyncio.sleep(0.05)
+    worker.stop()
+    await asyncio.wait_for(running, 20)
