@@ -52,6 +52,7 @@ STALE_SECONDS = 300.0
 SILENT_SECONDS = 10.0
 """A change stream that was not answered for so long tells that MongoDB is out of reach, though nothing is written."""
 LAG_SECONDS = 10.0
+SHARE_SECONDS = 2.0
 WATCH_SECONDS = 1.0
 STUCK_SECONDS = 30.0
 TIER_FETCH_BYTES = 256 * 1024
@@ -158,6 +159,7 @@ class Worker:
                 tasks.append(self._begin(self._replays.run(), "replays"))
                 tasks.append(self._begin(self._watch(), "watch"))
                 tasks.append(self._begin(self._measure_lag(), "lag"))
+                tasks.append(self._begin(self._share_rates(), "rate shares"))
             await self._stop.wait()
         finally:
             await self.pipeline.stop()
@@ -279,6 +281,20 @@ class Worker:
                     log.warning("the lag can't be read; trying again", error=str(error))
                     self._kafka_trouble = str(error)
                 await asyncio.sleep(LAG_SECONDS)
+        finally:
+            await reader.stop()
+
+    async def _share_rates(self) -> None:
+        """Keep the part of each rate limit that is this worker's: one of as many as the source group has members."""
+        group = group_of(self._settings.topics.consumer_group, "source")
+        reader = LagReader(self._settings.kafka)
+        try:
+            while True:
+                with contextlib.suppress(UnavailableError, MisconfiguredError):  # the measuring of the lag tells
+                    members = await reader.members(group)
+                    if members:
+                        self.pipeline.lanes.share_rates(1 / members)
+                await asyncio.sleep(SHARE_SECONDS)
         finally:
             await reader.stop()
 
