@@ -112,7 +112,7 @@ BAD = [
     ("ENCRYPTION_KEYS", ",", "openssl rand"),
     ("MAX_IN_FLIGHT", "0", "from 1"),
     ("MAX_IN_FLIGHT_PER_WEBHOOK", "0", "from 1"),
-    ("CIRCUIT_WAIT", "long", "1m"),
+    ("CIRCUIT_WAIT", "long", "no delay"),
     ("AUTO_DISABLE_DAYS", "never", "whole number"),
     ("OUTCOMES_TOPIC", "outcomes", "true or false"),
     ("API_HOST", "a b", "host name"),
