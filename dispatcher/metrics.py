@@ -75,6 +75,7 @@ class Metrics:
         self.dead_letters = Tally(reason.value for reason in DeadLetterReason)
         self.replayed = Tally(REPLAY_RESULTS)
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self.labelled_gauges: dict[str, tuple[str, str, Callable[[], Mapping[str, float]]]] = {}
         self.registry.register(_HotCollector(self))
         self.spilled = self._counter("overflow_spilled", "Deliveries moved to the overflow topic by a full lane")
         self.parked = self._counter("parked", "Deliveries parked in the first retry tier by a full lane")
@@ -99,6 +100,10 @@ class Metrics:
         """Show a value that is read at each scrape, as `dispatcher_<name>`."""
         self.gauges[name] = (text, read)
 
+    def labelled_gauge(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """Show values by one label, read at each scrape, as `dispatcher_<name>`."""
+        self.labelled_gauges[name] = (text, label, read)
+
     def set_lag(self, lag: Mapping[tuple[str, int], int]) -> None:
         """Take over the lag of every partition; partitions that are not named are forgotten."""
         self.lag.clear()
@@ -108,6 +113,15 @@ class Metrics:
     def page(self) -> bytes:
         """Return the metrics page in Prometheus's text format."""
         return generate_latest(self.registry)
+
+
+def quantiles(values: Iterable[float]) -> Mapping[str, float]:
+    """Return the least, the median, the 99th percentile and the greatest of some values, by name; empty of none."""
+    ordered = sorted(values)
+    if not ordered:
+        return {}
+    last = len(ordered) - 1
+    return {str(part): float(ordered[round(last * part)]) for part in (0, 0.5, 0.99, 1)}
 
 
 class _HotCollector(Collector):
@@ -135,6 +149,11 @@ class _HotCollector(Collector):
         yield _histograms("retry_lateness", "From due to taken up", "tier", metrics.retry_lateness_seconds)
         for name, (text, read) in metrics.gauges.items():
             yield GaugeMetricFamily(f"dispatcher_{name}", text, value=read())
+        for name, (text, label, values) in metrics.labelled_gauges.items():
+            family = GaugeMetricFamily(f"dispatcher_{name}", text, labels=[label])
+            for value, number in values().items():
+                family.add_metric([value], number)
+            yield family
 
 
 def _tally(name: str, text: str, label: str, tally: Tally) -> Metric:

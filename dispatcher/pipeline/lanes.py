@@ -6,7 +6,7 @@ moves the delivery elsewhere.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 
 from dispatcher.core.model import Subscription
@@ -124,6 +124,13 @@ class Lanes:
     def known(self) -> Collection[Lane]:
         """Every lane that works or is remembered."""
         return self._lanes.values()
+
+    def count_states(self) -> Mapping[str, float]:
+        """Return how many lanes there are by what their endpoint is like."""
+        counts = {"healthy": 0.0, "slow": 0.0, "circuit_open": 0.0}
+        for lane in self.known:
+            counts["circuit_open" if lane.breaker.is_open else "slow" if lane.is_slow else "healthy"] += 1
+        return counts
 
     def offer(self, delivery: Delivery) -> Verdict:
         """Start a delivery's attempt, queue it, or say why not."""

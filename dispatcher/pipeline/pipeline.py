@@ -12,7 +12,7 @@ from dispatcher.core.matching import SubscriptionIndex
 from dispatcher.core.model import RetryTier, Subscription
 from dispatcher.core.sealing import Keyring
 from dispatcher.core.topics import TopicNames
-from dispatcher.metrics import Metrics
+from dispatcher.metrics import Metrics, quantiles
 from dispatcher.pipeline.attempts import Attempts, RequestTemplates
 from dispatcher.pipeline.intake import OwnIntake, SourceIntake
 from dispatcher.pipeline.lane_clock import LaneClock
@@ -205,6 +205,19 @@ class Pipeline:
         metrics.gauge("held_deliveries", "Deliveries of own topics that wait for their lane", lambda: self.lanes.held)
         metrics.gauge(
             "slow_in_flight_deliveries", "Requests under way to slow endpoints", lambda: self.lanes.slow_in_flight
+        )
+        metrics.labelled_gauge("lanes", "Lanes that work or are remembered", "state", self.lanes.count_states)
+        metrics.labelled_gauge(
+            "lane_limit_requests",
+            "Requests that a lane may have under way, over all lanes",
+            "quantile",
+            lambda: quantiles(lane.limit.current for lane in self.lanes.known),
+        )
+        metrics.labelled_gauge(
+            "lane_latency_seconds",
+            "Smoothed duration of a lane's attempts, over all lanes",
+            "quantile",
+            lambda: quantiles(lane.limit.latency_seconds for lane in self.lanes.known),
         )
         metrics.gauge("held_event_bytes", "Payload bytes still needed", lambda: window.held_bytes)
         metrics.gauge("unlogged_outcomes", "Outcomes not in the delivery log yet", lambda: len(self.buffer))

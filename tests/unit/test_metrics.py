@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from dispatcher.core.model import DeadLetterReason
-from dispatcher.metrics import DURATION_BUCKETS, LATENESS_BUCKETS, REPLAY_RESULTS, Histogram, Metrics
+from dispatcher.metrics import DURATION_BUCKETS, LATENESS_BUCKETS, REPLAY_RESULTS, Histogram, Metrics, quantiles
 
 TIERS = ("1m", "5m")
 BOUNDED_LABELS = {
@@ -147,3 +147,18 @@ def test_two_workers_count_apart():
     one, other = used(), Metrics(TIERS)
     assert sample(one, "dispatcher_parked_total") == 1
     assert sample(other, "dispatcher_parked_total") == 0
+
+
+def test_labelled_gauges_are_read_at_a_scrape():
+    """A gauge with a label shows what its values are when somebody looks."""
+    metrics, values = Metrics(), {"a": 1.0}
+    metrics.labelled_gauge("lanes", "Lanes", "state", lambda: values)
+    assert b'dispatcher_lanes{state="a"} 1.0' in metrics.page()
+    values["a"] = 2.0
+    assert b'dispatcher_lanes{state="a"} 2.0' in metrics.page()
+
+
+def test_quantiles_are_values_that_occurred():
+    """Quantiles name the least, the middle and the greatest; of nothing there are none."""
+    assert quantiles(range(101)) == {"0": 0, "0.5": 50, "0.99": 99, "1": 100}
+    assert quantiles([]) == {}

@@ -317,3 +317,16 @@ def test_counts_always_agree(moves):
         world.lanes.tick()
     assert (world.lanes.in_flight, world.lanes.queued, world.lanes.held, world.lanes._held_bytes) == (0, 0, 0, 0)
     assert all(not lane.held_bytes for lane in world.lanes.known)
+
+
+def test_states_are_counted():
+    """Metrics tell how many endpoints are healthy, slow and cut off, without naming one."""
+    world = Endpoints()
+    world.offer(1, "wh_ok")
+    world.slow("wh_slow")
+    world.finish()
+    for number in range(30):
+        world.offer(1, "wh_broken")
+        world.started[-1][0].id = f"del_{number}"
+        world.finish(succeeded=False)
+    assert world.lanes.count_states() == {"healthy": 1, "slow": 1, "circuit_open": 1}
