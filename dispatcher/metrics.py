@@ -42,7 +42,8 @@ class Histogram:
 
     def observe(self, seconds: float) -> None:
         """Count one observation; one below zero, as of two clocks that disagree, counts as zero."""
-        seconds = max(seconds, 0.0)
+        if seconds < 0:
+            seconds = 0.0
         self.counts[bisect_left(self._bounds, seconds)] += 1
         self.total += seconds
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from dispatcher.core.errors import UndecodableError
 from dispatcher.core.json_form import Document, dump, parse
-from dispatcher.core.matching import TYPE
-from dispatcher.core.model import WORKSPACE_ID, DeadLetterReason, Event, Origin, RecordHeaders
+from dispatcher.core.matching import is_type
+from dispatcher.core.model import DeadLetterReason, Event, Origin, RecordHeaders, is_workspace_id
 from dispatcher.core.records import kept_headers
 
 CheckData = Callable[[str, Any], None]
@@ -205,7 +205,7 @@ def _event_id(given: Any, origin: Origin) -> str:
 def _event_type(given: Any) -> str:
     if given is None:
         raise UndecodableError("the event has no type")
-    if type(given) is not str or not TYPE.fullmatch(given):
+    if type(given) is not str or not is_type(given):
         raise UndecodableError("type is not well-formed: letters, digits, '.', '_' and '-', at most 128 characters")
     return given
 
@@ -226,7 +226,7 @@ def _workspace(given: Any, default_workspace: str | None) -> str:
                 reason=DeadLetterReason.NO_WORKSPACE,
             )
         return default_workspace
-    if type(given) is not str or not WORKSPACE_ID.fullmatch(given):
+    if type(given) is not str or not is_workspace_id(given):
         raise UndecodableError(
             "workspace_id (workspaceid) is not well-formed: letters, digits, '.', '_', '-', at most 64 characters"
         )

@@ -7,6 +7,7 @@ with the matches, not with the number of subscriptions.
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from dispatcher.core.model import Status, Subscription
 
@@ -20,21 +21,27 @@ def is_pattern(text: str) -> bool:
     """Say whether a text may stand in a subscription's `events`: a type, `prefix.*`, or `*`."""
     if text == "*":
         return True
-    exact = text.removesuffix(".*")
-    return TYPE.fullmatch(exact) is not None
+    return is_type(text.removesuffix(".*"))
 
 
-def patterns_of(event_type: str) -> Iterator[str]:
-    """Yield every pattern that matches a type, the most exact first.
+@lru_cache(4096)
+def is_type(text: str) -> bool:
+    """Say whether a text is a well-formed event type."""
+    return TYPE.fullmatch(text) is not None
+
+
+@lru_cache(4096)
+def patterns_of(event_type: str) -> tuple[str, ...]:
+    """Return every pattern that matches a type, the most exact first.
 
     `user.*` matches every type under `user.`, at any depth, and not `user` itself.
     """
-    yield event_type
+    patterns = [event_type]
     end = event_type.rfind(".")
     while end > 0:
-        yield event_type[:end] + ".*"
+        patterns.append(event_type[:end] + ".*")
         end = event_type.rfind(".", 0, end)
-    yield "*"
+    return (*patterns, "*")
 
 
 class SubscriptionIndex:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 from dispatcher.core.urls import EndpointUrl
 
@@ -10,6 +11,12 @@ RecordHeaders = tuple[tuple[str, bytes], ...]
 
 WORKSPACE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 """A well-formed workspace id."""
+
+
+@lru_cache(4096)
+def is_workspace_id(text: str) -> bool:
+    """Say whether a text is a well-formed workspace id."""
+    return WORKSPACE_ID.fullmatch(text) is not None
 
 
 class Status(StrEnum):

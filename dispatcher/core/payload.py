@@ -7,6 +7,7 @@ Source: CloudEvents 1.0.2 section 3, its JSON event format section 3; RFC 3339 s
 """
 
 import re
+from functools import lru_cache
 from json.encoder import encode_basestring
 from urllib.parse import quote_plus
 
@@ -53,10 +54,13 @@ def _text(value: str) -> bytes:
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted).encode()
 
 
+_type_text = lru_cache(4096)(_text)  # types come again and again
+
+
 def _event(event: Event) -> bytes:
     return b'{"id":%b,"type":%b,"created_at":%b,"data":%b}' % (
         _text(event.id),
-        _text(event.type),
+        _type_text(event.type),
         _text(event.created_at),
         event.data_json,
     )

@@ -12,7 +12,7 @@ from dispatcher.core.errors import InvalidUrlError, SealError
 from dispatcher.core.exchange import Response, SendFailure
 from dispatcher.core.matching import SubscriptionIndex
 from dispatcher.core.model import DeadLetterReason, RetryTier, Status, Subscription
-from dispatcher.core.outcome import DeadLetter, classify, is_overloaded, is_success
+from dispatcher.core.outcome import DELIVERED, DeadLetter, classify, is_overloaded, is_success
 from dispatcher.core.rendering import RequestTemplate, unsendable
 from dispatcher.core.sealing import Keyring
 from dispatcher.metrics import Metrics
@@ -178,8 +178,9 @@ class Attempts:
         if is_success(response):
             metrics.attempt_seconds["success"].observe(response.duration_ms / 1000)
             metrics.end_to_end_seconds.observe((now_ms - delivery.event.origin.timestamp_ms) / 1000)
-        else:
-            metrics.attempt_seconds["failure"].observe(response.duration_ms / 1000)
+            self._settlement.attempted(delivery, response, DELIVERED, now_ms)
+            return
+        metrics.attempt_seconds["failure"].observe(response.duration_ms / 1000)
         outcome = classify(response, delivery.attempt, subscription.max_attempts, self._tiers, now_ms)
         match outcome:
             case DeadLetter(reason, disable=True):

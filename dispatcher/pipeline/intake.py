@@ -196,6 +196,7 @@ def refuse_unreadable(record: UnreadableRecord, state: PartitionState, window: W
 def size_of(record: ConsumedRecord) -> int:
     """Return the bytes of a record's key, value and headers."""
     size = len(record.value or b"") + len(record.key or b"")
-    for name, value in record.headers:
-        size += len(name) + len(value or b"")
+    if record.headers:
+        for name, value in record.headers:
+            size += len(name) + len(value or b"")
     return size

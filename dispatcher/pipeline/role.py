@@ -237,6 +237,9 @@ class Role:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if not self._engine.gate():
+            self._block()
+            return
         now_ms = self._engine.clock.now_ms()
         self._budget = FEED_RECORDS
         next_due_ms: int | None = None
@@ -296,9 +299,8 @@ class Role:
         """Bring what was taken up to its lanes; say whether more may be taken up. Blocks the role where not."""
         engine = self._engine
         if (
-            engine.gate()
-            and self._bring_ready()
-            and self._expand()
+            (not self._ready or self._bring_ready())
+            and (self._expansion is None or self._expand(self._expansion))
             and engine.lanes.has_room
             and engine.buffer.has_room
             and engine.window.has_room
@@ -306,10 +308,13 @@ class Role:
             and len(self._check) < MAX_CHECKING
         ):
             return True
-        engine.blocked[self] = None
+        self._block()
+        return False
+
+    def _block(self) -> None:
+        self._engine.blocked[self] = None
         # Room may also come by time alone: a lane that is found to be slow, an index that is fresh again.
         self._come_back(RETRY_SECONDS)
-        return False
 
     def _bring_ready(self) -> bool:
         while self._ready:
@@ -318,10 +323,7 @@ class Role:
             self._ready.popleft()
         return True
 
-    def _expand(self) -> bool:
-        expansion = self._expansion
-        if expansion is None:
-            return True
+    def _expand(self, expansion: Expansion) -> bool:
         for _ in range(FEED_DELIVERIES):
             delivery = self._pending_delivery or expansion.next(self)
             self._pending_delivery = None

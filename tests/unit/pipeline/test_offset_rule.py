@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from dispatcher.core import breaker
 from dispatcher.core.delivery_log import TERMINAL
 from dispatcher.pipeline import log_buffer, log_check, role
 from dispatcher.pipeline import pipeline as pipeline_module
@@ -184,6 +185,8 @@ def _short(monkeypatch):
     monkeypatch.setattr(pipeline_module, "_BACK_OFF_SECONDS", 0.02)
     monkeypatch.setattr(log_buffer, "_BACK_OFF_SECONDS", (0.01, 0.05))
     monkeypatch.setattr(log_buffer, "MAX_UNLOGGED", 200)
+    monkeypatch.setattr(breaker, "FIRST_PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(breaker, "MAX_PROBE_SECONDS", 0.1)
 
 
 @pytest.mark.usefixtures("_short")
