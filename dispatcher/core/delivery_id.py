@@ -5,8 +5,7 @@ from functools import lru_cache
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
-_SHIFTS = tuple(range(120, -1, -10))
-_LENGTH_BITS = 130
+_TRIPLES = [pair + low for pair in _PAIRS for low in _ALPHABET]
 
 
 class DeliveryIds:
@@ -31,8 +30,13 @@ class DeliveryIds:
         """Return the id of this event's delivery to a subscription."""
         digest = self._prefix.copy()
         digest.update(_known(subscription_id))
-        bits = int.from_bytes(digest.digest()[:17], "big") >> (136 - _LENGTH_BITS)
-        return "del_" + "".join([_PAIRS[(bits >> shift) & 1023] for shift in _SHIFTS])
+        bits = int.from_bytes(digest.digest()[:17], "big") >> 6  # the first 130 bits
+        # Written out, it takes half the time of a loop.
+        return (
+            f"del_{_TRIPLES[bits >> 115]}{_TRIPLES[bits >> 100 & 32767]}{_TRIPLES[bits >> 85 & 32767]}"
+            f"{_TRIPLES[bits >> 70 & 32767]}{_TRIPLES[bits >> 55 & 32767]}{_TRIPLES[bits >> 40 & 32767]}"
+            f"{_TRIPLES[bits >> 25 & 32767]}{_TRIPLES[bits >> 10 & 32767]}{_PAIRS[bits & 1023]}"
+        )
 
 
 @lru_cache(16_384)
