@@ -30,11 +30,13 @@ test: install ## every test but the long ones
 test-all: install ## every test
 	@$(BIN)/python -m pytest
 
-check: install ## lint, types, import direction
+check: install ## lint, types, import direction, the OpenAPI document
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	@$(BIN)/dispatcher openapi | cmp -s - schemas/openapi.json || \
+	  { echo "schemas/openapi.json is stale: .venv/bin/dispatcher openapi > schemas/openapi.json" >&2; exit 1; }
 
 format: install ## format the code and sort its imports
 	@$(BIN)/ruff check --fix-only --quiet .
