@@ -16,6 +16,8 @@ from dispatcher.core.model import DeadLetterReason
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 LATENESS_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3600.0)
 DELIVERY_OUTCOMES = ("delivered", "retrying", "failed", "skipped")
+FINISHED_OUTCOMES = ("delivered", "failed", "skipped")
+DISABLED_REASONS = ("failing", "gone")
 REPLAY_RESULTS = ("produced", "gone", "skipped")
 EVENT_RESULTS = ("matched", "unmatched", "undecodable", "off_catalogue")
 OFF_CATALOGUE_REASONS = (DeadLetterReason.UNKNOWN_TYPE.value, DeadLetterReason.SCHEMA.value)
@@ -75,6 +77,8 @@ class Metrics:
         self.retry_lateness_seconds = {tier: Histogram(LATENESS_BUCKETS) for tier in self.retries.counts}
         self.dead_letters = Tally(reason.value for reason in DeadLetterReason)
         self.replayed = Tally(REPLAY_RESULTS)
+        self.outcomes = Tally(FINISHED_OUTCOMES)
+        self.webhooks_disabled = Tally(DISABLED_REASONS)
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self.labelled_gauges: dict[str, tuple[str, str, Callable[[], Mapping[str, float]]]] = {}
         self.registry.register(_HotCollector(self))
@@ -85,6 +89,10 @@ class Metrics:
         self.closed = self._counter("closed_already_done", "Deliveries closed as the log shows that they were done")
         self.log_given_up = self._counter("log_entries_given_up", "Log entries that MongoDB itself refused twice")
         self.log_write_failures = self._counter("log_write_failures", "Batches that MongoDB did not take at once")
+        self.webhooks_warned = self._counter(
+            "webhooks_warned", "Webhooks told of at half of the time that they may fail"
+        )
+        self.operational_events = self._counter("operational_events", "Operational events on the outcomes topic")
         self.rebalances = self._counter("rebalances", "Assignments taken over", ["role"])
         self.commit_failures = self._counter("commit_failures", "Commits that did not stand", ["role"])
         self.lag = Gauge(
@@ -143,6 +151,8 @@ class _HotCollector(Collector):
         yield _tally("retries_scheduled", "Deliveries sent to a delay topic", "tier", metrics.retries)
         yield _tally("dead_letters", "Records produced to the dead-letter topic", "reason", metrics.dead_letters)
         yield _tally("replayed", "Deliveries that replay jobs went through", "result", metrics.replayed)
+        yield _tally("outcomes_produced", "Finished deliveries on the outcomes topic", "outcome", metrics.outcomes)
+        yield _tally("webhooks_disabled", "Webhooks that this worker has disabled", "reason", metrics.webhooks_disabled)
         yield _histograms("attempt_duration", "An attempt, to its response headers", "result", metrics.attempt_seconds)
         yield _histograms(
             "end_to_end_latency", "From an event's record time to its 2xx", "", metrics.end_to_end_seconds

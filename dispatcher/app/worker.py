@@ -38,6 +38,7 @@ from dispatcher.metrics import Metrics
 from dispatcher.mongo.audit import MongoAudit
 from dispatcher.mongo.client import Connection
 from dispatcher.mongo.delivery_log import MongoDeliveryLog
+from dispatcher.mongo.endpoint_health import MongoEndpointHealth
 from dispatcher.mongo.subscription_feed import SubscriptionFeed
 from dispatcher.mongo.webhooks import MongoWebhooks
 from dispatcher.operations.audit import Audit
@@ -52,6 +53,7 @@ STALE_SECONDS = 300.0
 SILENT_SECONDS = 10.0
 """A change stream that was not answered for so long tells that MongoDB is out of reach, though nothing is written."""
 LAG_SECONDS = 10.0
+DAY_MS = 86_400_000
 SHARE_SECONDS = 2.0
 WATCH_SECONDS = 1.0
 STUCK_SECONDS = 30.0
@@ -91,11 +93,19 @@ class Worker:
         self.metrics = Metrics(tier.name for tier in tiers)
         self.index = SubscriptionIndex()
         audit = Audit(MongoAudit(connection.audit), self._clock, draw)
-        webhooks = AuditedSubscriptions(MongoWebhooks(connection.webhooks), audit)
+        stored_webhooks = MongoWebhooks(connection.webhooks)
         self._feed = SubscriptionFeed(connection.webhooks, self.index, self._clock)
         self._sender = sender_of(settings)
         self.pipeline = Pipeline(
-            Outside(self._sender, producer, MongoDeliveryLog(connection.deliveries), webhooks, self._clock),
+            Outside(
+                self._sender,
+                producer,
+                MongoDeliveryLog(connection.deliveries),
+                AuditedSubscriptions(stored_webhooks, audit),
+                self._clock,
+                MongoEndpointHealth(connection.endpoint_health, connection.deliveries),
+                stored_webhooks,
+            ),
             self.index,
             Keyring(settings.encryption_keys),
             self._names,
@@ -108,6 +118,9 @@ class Worker:
                 user_agent=settings.send.user_agent,
                 catalogue=catalogue,
                 refuses_off_catalogue=settings.catalogue.policy == DEAD_LETTER,
+                auto_disable_ms=settings.auto_disable_days * DAY_MS,
+                outcomes=settings.topics.outcomes,
+                owner=draw(8).hex(),
             ),
             self.metrics,
             self._is_fresh,

@@ -46,34 +46,36 @@ class CircuitBreaker:
     never opens it. While it is open, one probe at a time is let through, the first after `FIRST_PROBE_SECONDS`, then
     after twice as long each time up to `MAX_PROBE_SECONDS`; a probe that succeeds is followed by the next at once,
     and `PROBES_TO_CLOSE` in a row close it. The window moves in steps of 10 s. Times are seconds that never go back.
+
+    Attributes:
+        is_open: True while ordinary attempts are refused; asked for each delivery, so a plain attribute.
     """
 
-    __slots__ = ("_bucket", "_buckets", "_next_probe_at", "_open", "_pause_seconds", "_probing", "_succeeded_probes")
+    __slots__ = ("_bucket", "_buckets", "_next_probe_at", "_pause_seconds", "_probing", "_succeeded_probes", "is_open")
 
     def __init__(self) -> None:
         self._buckets: list[_Bucket] = []
         self._bucket: _Bucket | None = None
-        self._open = False
+        self.is_open = False
         self._probing = False
         self._next_probe_at = 0.0
         self._pause_seconds = FIRST_PROBE_SECONDS
         self._succeeded_probes = 0
 
     @property
-    def is_open(self) -> bool:
-        """True while ordinary attempts are refused."""
-        return self._open
-
-    @property
     def has_failures(self) -> bool:
         """True while the window, as of the last attempt, knows of a failure."""
         return any(bucket.failures for bucket in self._buckets)
 
+    def refuses(self, now: float) -> bool:
+        """Say whether an attempt would be refused now."""
+        return self.is_open and (self._probing or now < self._next_probe_at)
+
     def permit(self, now: float) -> Permit:
         """Say whether an attempt may be made; a probe that is granted must be reported or given back."""
-        if not self._open:
+        if not self.is_open:
             return Permit.SEND
-        if self._probing or now < self._next_probe_at:
+        if self.refuses(now):
             return Permit.REFUSE
         self._probing = True
         return Permit.PROBE
@@ -84,7 +86,7 @@ class CircuitBreaker:
         if bucket is None or now >= bucket.ends_at:
             bucket = self._begin(now)
         bucket.attempts += 1
-        if succeeded or self._open:
+        if succeeded or self.is_open:
             return
         bucket.failures += 1
         if bucket.deliveries is None:
@@ -92,7 +94,7 @@ class CircuitBreaker:
         elif len(bucket.deliveries) < MIN_DELIVERIES:
             bucket.deliveries.add(delivery_id)
         if self._must_open():
-            self._open = True
+            self.is_open = True
             self._pause_seconds = FIRST_PROBE_SECONDS
             self._rest(now)
 
@@ -106,7 +108,7 @@ class CircuitBreaker:
         self._succeeded_probes += 1
         self._next_probe_at = now
         if self._succeeded_probes >= PROBES_TO_CLOSE:
-            self._open = False
+            self.is_open = False
             self._buckets.clear()
             self._bucket = None
 

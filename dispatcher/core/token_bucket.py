@@ -22,11 +22,19 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """Take a token; False where there is none."""
-        self._fill(now)
-        if self._tokens < _WHOLE:
+        if not self.has_token(now):
             return False
         self._tokens -= 1.0
         return True
+
+    def has_token(self, now: float) -> bool:
+        """Say whether there is a token."""
+        self._fill(now)
+        return self._tokens >= _WHOLE
+
+    def give_back(self) -> None:
+        """Put a token back that was taken for nothing."""
+        self._tokens += 1.0
 
     def wait_seconds(self, now: float) -> float:
         """Return how long it takes until there is a token."""

@@ -16,6 +16,7 @@ from dispatcher.core.outcome import DELIVERED, DeadLetter, classify, is_overload
 from dispatcher.core.rendering import RequestTemplate, unsendable
 from dispatcher.core.sealing import Keyring
 from dispatcher.metrics import Metrics
+from dispatcher.pipeline.endpoint_health import EndpointHealth
 from dispatcher.pipeline.lane import Lane
 from dispatcher.pipeline.lanes import Lanes
 from dispatcher.pipeline.settlement import Settlement
@@ -78,6 +79,7 @@ class Attempts:
         metrics: Counts.
         disable: Disables a subscription whose endpoint is gone.
         wake: Called when an answer came, when room may have come.
+        health: Told of endpoints that fail; None: nobody is.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Attempts:
         metrics: Metrics,
         disable: Disable,
         wake: Callable[[], None],
+        health: EndpointHealth | None = None,
     ) -> None:
         self._index = index
         self._templates = templates
@@ -101,7 +104,13 @@ class Attempts:
         self._metrics = metrics
         self._disable = disable
         self._wake = wake
+        self._health = health
+        self._failing = set[str]() if health is None else health.failing
         self.lanes: Lanes | None = None
+
+    def look_up(self, delivery: Delivery) -> Subscription | None:
+        """Return what a delivery's subscription is today; None where there is none any more."""
+        return self._index.get(delivery.subscription_id) or delivery.subscription
 
     def start(self, delivery: Delivery, lane: Lane) -> bool:
         """Start the next attempt, with what the subscription says now.
@@ -158,19 +167,32 @@ class Attempts:
 
     def _answered(self, delivery: Delivery, subscription: Subscription, lane: Lane, response: Response) -> None:
         delivery.in_flight = False
+        succeeded = is_success(response)
         cast("Lanes", self.lanes).finished(
             delivery,
             lane,
             seconds=response.duration_ms / 1000,
-            succeeded=is_success(response),
+            succeeded=succeeded,
             overloaded=is_overloaded(response),
+            is_current=_same_endpoint(lane.subscription, subscription),
         )
         delivery.probe = False
+        if not succeeded or subscription.id in self._failing:
+            self._note(subscription, response, succeeded=succeeded)
         if not delivery.given_away:
             self._settle(delivery, subscription, response)
-        elif is_success(response):
+        elif succeeded:
             self._settlement.log_late(delivery, response, self._clock.now_ms())
         self._wake()
+
+    def _note(self, subscription: Subscription, response: Response, *, succeeded: bool) -> None:
+        """Note how an endpoint fares; what this worker broke off itself says nothing of it."""
+        if self._health is None:
+            return
+        if succeeded:
+            self._health.succeeded(subscription, self._clock.now_ms())
+        elif response.failure is not SendFailure.ABORTED:
+            self._health.failed(subscription, self._clock.now_ms())
 
     def _settle(self, delivery: Delivery, subscription: Subscription, response: Response) -> None:
         now_ms = self._clock.now_ms()
@@ -196,6 +218,10 @@ class Attempts:
         self._settlement.producing -= 1
         if not delivery.given_away:
             self._settlement.attempted(delivery, response, outcome, now_ms)
+
+
+def _same_endpoint(today: Subscription | None, then: Subscription) -> bool:
+    return today is then or today is None or today.url == then.url
 
 
 def _unsendable(error: Exception, subscription_id: str) -> Response:

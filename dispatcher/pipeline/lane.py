@@ -8,6 +8,11 @@ from dispatcher.core.model import Subscription
 from dispatcher.core.token_bucket import TokenBucket
 from dispatcher.pipeline.work import Delivery
 
+QUIET_SECONDS = 0.1
+"""An endpoint from which nothing came for so long, and for so many of its usual latencies, may be hanging."""
+
+QUIET_LATENCIES = 4
+
 
 class Workspace:
     """What the lanes of one tenant have in common.
@@ -89,6 +94,7 @@ class Lane:
         if self.subscription is not None and self.subscription.url != subscription.url:
             self.limit = InFlightLimit(self._highest)
             self.breaker = CircuitBreaker()
+            self.last_done_at = now
         self.subscription = subscription
         rate = None if subscription.rate_limit is None else subscription.rate_limit * rate_share
         if rate != self.rate:
@@ -100,9 +106,23 @@ class Lane:
             else:
                 self.bucket.set_rate(rate, now)
 
+    def lift_rate(self) -> None:
+        """Forget the rate limit: what waits is not to be sent any more."""
+        self.rate = self.bucket = None
+
     def is_hanging(self, now: float, seconds: float) -> bool:
         """Say whether its endpoint takes longer, by what came or by what doesn't come."""
         return self.limit.latency_seconds > seconds or (self.in_flight > 0 and now - self.last_done_at > seconds)
+
+    def is_quiet(self, now: float) -> bool:
+        """Say whether nothing has come from its endpoint for long enough to be careful: it may be hanging.
+
+        It gets no more of the second half of the slots until that is known; many that hang at once would have them all.
+        """
+        return (
+            self.in_flight > 0
+            and now - self.last_done_at > QUIET_SECONDS + QUIET_LATENCIES * self.limit.latency_seconds
+        )
 
     def would_wait(self, seconds: float) -> bool:
         """Say whether one more delivery would have to wait longer here."""
@@ -112,5 +132,7 @@ class Lane:
         return ahead * self.limit.latency_seconds > seconds * self.limit.current
 
     def may_send(self, now: float) -> bool:
-        """Say whether its endpoint may get one more request now; takes a token of the rate limit where it may."""
-        return self.in_flight < self.limit.current and (self.bucket is None or self.bucket.take(now))
+        """Say whether its endpoint may get one more request now; one probe may go beside older requests."""
+        if self.bucket is not None and not self.bucket.has_token(now):
+            return False
+        return self.in_flight < self.limit.current or self.breaker.is_open

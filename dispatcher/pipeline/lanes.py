@@ -8,8 +8,9 @@ moves the delivery elsewhere.
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from enum import Enum
+from itertools import islice
 
-from dispatcher.core.model import Subscription
+from dispatcher.core.model import Status, Subscription
 from dispatcher.pipeline.lane import Lane, Workspace
 from dispatcher.pipeline.lane_clock import TICK_SECONDS, LaneClock
 from dispatcher.pipeline.work import Delivery, Window
@@ -31,6 +32,9 @@ LONG_SECONDS = 0.25
 
 HELD_SHARE = 1 / 4
 """What deliveries of own topics that wait for their lane may take of the payload window."""
+
+HELD_RESERVE = 1 / 16
+"""What is left of the slots, while any of those waits, by everything that is newly offered."""
 
 SLOW_SECONDS = 1.0
 """A lane is slow where an attempt takes longer, or one more delivery would wait longer."""
@@ -60,6 +64,7 @@ class Lanes:
 
     Args:
         start: Starts an attempt in a lane; returns False where there was none to make, and the slot is free again.
+        look_up: Says what a delivery's subscription is today; None where there is none any more.
         max_in_flight: Bound on requests under way, and on deliveries queued or under way.
         max_per_lane: Bound on one lane's requests under way.
         window: The payload bytes held.
@@ -77,13 +82,17 @@ class Lanes:
     def __init__(
         self,
         start: Callable[[Delivery, Lane], bool],
+        look_up: Callable[[Delivery], Subscription | None],
         max_in_flight: int,
         max_per_lane: int,
         window: Window,
         clock: LaneClock,
     ) -> None:
         self._start = start
+        self._look_up = look_up
         self._max = max_in_flight
+        self._half = max_in_flight // 2
+        self._reserve = int(max_in_flight * HELD_RESERVE)
         self._max_per_lane = max_per_lane
         self._window = window
         self._clock = clock
@@ -113,7 +122,7 @@ class Lanes:
     @property
     def has_room(self) -> bool:
         """True while the process may take up another delivery."""
-        return self.in_flight + self.queued < self._max
+        return self.in_flight + self.queued < self._max - (self._reserve if self.held else 0)
 
     @property
     def may_hold(self) -> bool:
@@ -136,15 +145,24 @@ class Lanes:
         """Start a delivery's attempt, queue it, or say why not."""
         now = self._clock.now
         lane = self._lanes.get(delivery.subscription_id) or self._make(delivery, now)
+        if lane is None:
+            return Verdict.TAKEN
+        if lane.breaker.is_open and lane.breaker.refuses(now):
+            # Nothing is sent, so it needs no room.
+            self._take_slot(lane, delivery)
+            return Verdict.TAKEN
         latency = lane.limit.latency_seconds
         # Two numbers tell for nearly all deliveries that there is nothing to judge.
         unsure = lane.is_slow or latency > self.slow_seconds or now - lane.last_done_at > self.slow_seconds
         slow = unsure and self._judge(lane, now)
         self._note(lane.workspace, now, healthy=not slow)
-        if self.in_flight + self.queued >= self._max:
+        if self.in_flight + self.queued >= self._half and (not self.has_room or lane.is_quiet(now)):
             return Verdict.SLOW if slow else Verdict.FULL
         if (slow or latency > LONG_SECONDS) and self._is_over_share(lane, now):
             return Verdict.SLOW
+        return self._enter(lane, delivery, now, slow=slow)
+
+    def _enter(self, lane: Lane, delivery: Delivery, now: float, *, slow: bool) -> Verdict:
         queue = lane.queue
         room = lane.held_bytes < self._max_lane_bytes
         if room and not queue and lane.may_send(now):
@@ -161,13 +179,24 @@ class Lanes:
     def hold(self, delivery: Delivery) -> None:
         """Let a delivery of an own topic wait in its lane, however full that is; the caller bounds how many do."""
         lane = self._lanes.get(delivery.subscription_id) or self._make(delivery, self._clock.now)
+        if lane is None:
+            return
         delivery.held = True
         self._enqueue(lane, delivery)
         self.held += 1
         self._held_bytes += delivery.work.size_bytes
         delivery.work.partition.waiting += 1
 
-    def finished(self, delivery: Delivery, lane: Lane, *, seconds: float, succeeded: bool, overloaded: bool) -> None:
+    def finished(
+        self,
+        delivery: Delivery,
+        lane: Lane,
+        *,
+        seconds: float,
+        succeeded: bool,
+        overloaded: bool,
+        is_current: bool = True,
+    ) -> None:
         """Give a slot back, learn from the attempt, and start what waited for it.
 
         Args:
@@ -176,8 +205,20 @@ class Lanes:
             seconds: How long it took.
             succeeded: Whether the endpoint took it.
             overloaded: Whether the endpoint asks for less.
+            is_current: Whether it was sent to the lane's present URL; an older one's answer teaches nothing.
         """
         now = self._clock.now
+        if is_current:
+            self._learn(delivery, lane, now, seconds=seconds, succeeded=succeeded, overloaded=overloaded)
+        self._free_slot(lane, delivery)
+        if lane.queue:
+            self._pump(lane, now)
+        elif not lane.in_flight:
+            self._rest(lane)
+
+    def _learn(
+        self, delivery: Delivery, lane: Lane, now: float, *, seconds: float, succeeded: bool, overloaded: bool
+    ) -> None:
         # While this process stood still, its endpoints didn't: that time is not theirs.
         seconds = min(seconds, now - delivery.started_at + 2 * TICK_SECONDS)
         lane.limit.ended(lane.in_flight, seconds, overloaded=overloaded, succeeded=succeeded)
@@ -188,11 +229,6 @@ class Lanes:
                 lane.limit.restart()
         else:
             lane.breaker.record(now, delivery.id, succeeded=succeeded)
-        self._free_slot(lane, delivery)
-        if lane.queue:
-            self._pump(lane, now)
-        elif not lane.in_flight:
-            self._rest(lane)
 
     def withdraw(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
         """Take waiting deliveries out of their lanes."""
@@ -213,11 +249,13 @@ class Lanes:
     def tick(self) -> None:
         """Start what waited for time to pass: for a rate limit, a share, a slot. Called every `TICK_SECONDS`."""
         now = self._clock.now
-        for subscription_id in list(self._waiting)[:PUMPED_AT_ONCE]:
-            lane = self._waiting.pop(subscription_id)
-            self._waiting[subscription_id] = lane
+        for subscription_id, lane in list(islice(self._waiting.items(), PUMPED_AT_ONCE)):
+            # The lanes take turns: who was pumped comes last.
+            self._waiting[subscription_id] = self._waiting.pop(subscription_id)
+            if lane.rate is not None:
+                self._renew(lane)
             self._pump(lane, now)
-        for subscription_id, since in list(self._idle.items())[:PUMPED_AT_ONCE]:
+        for subscription_id, since in list(islice(self._idle.items(), PUMPED_AT_ONCE)):
             if now - since < REMEMBERED_SECONDS:
                 break
             self._forget(subscription_id)
@@ -235,15 +273,36 @@ class Lanes:
 
     # --- lanes ----------------------------------------------------------------------------------------------------
 
-    def _make(self, delivery: Delivery, now: float) -> Lane:
+    def _make(self, delivery: Delivery, now: float) -> Lane | None:
+        """Make a delivery's lane; None where nothing may be sent, and the delivery is settled without one."""
+        subscription = self._look_up(delivery)
         workspace_id = delivery.event.workspace_id
+        if (
+            subscription is None
+            or subscription.status != Status.ACTIVE
+            or subscription.workspace_id != workspace_id
+        ):  # fmt: skip
+            # Whoever names a subscription of another tenant must not make its lane.
+            self._start(delivery, Lane(delivery.subscription_id, Workspace(workspace_id), self._max_per_lane, now))
+            return None
         workspace = self._workspaces.get(workspace_id)
         if workspace is None:
             workspace = self._workspaces[workspace_id] = Workspace(workspace_id)
         workspace.lanes += 1
         lane = Lane(delivery.subscription_id, workspace, self._max_per_lane, now)
-        self._lanes[delivery.subscription_id] = lane
+        self._lanes[lane.subscription_id] = lane
+        self._idle[lane.subscription_id] = now
+        self.meet(lane, subscription)
         return lane
+
+    def _renew(self, lane: Lane) -> None:
+        """Let a lane that waits for its rate limit know what became of that meanwhile."""
+        head = lane.queue[0] if lane.queue else None
+        subscription = None if head is None else self._look_up(head)
+        if subscription is None or subscription.status != Status.ACTIVE:
+            lane.lift_rate()
+        elif subscription is not lane.subscription:
+            self.meet(lane, subscription)
 
     def _forget(self, subscription_id: str) -> None:
         del self._idle[subscription_id]
@@ -303,7 +362,14 @@ class Lanes:
             self._slow_bytes += size
         lane.workspace.in_flight += 1
         delivery.started_at = now
-        if not self._start(delivery, lane):
+        bucket = lane.bucket
+        paid = bucket is not None and bucket.take(now)
+        started = self._start(delivery, lane)
+        if bucket is None and lane.bucket is not None:
+            lane.bucket.take(now)  # its limit was learnt with this very one
+        if not started:
+            if paid and bucket is not None:
+                bucket.give_back()
             self._free_slot(lane, delivery)
             if not lane.in_flight and not lane.queue:
                 self._rest(lane)
@@ -344,12 +410,13 @@ class Lanes:
         """Start what waits in a lane, as far as its endpoint, its share and the process allow."""
         queue = lane.queue
         while queue:
-            if queue[0].held and not self.has_room:
-                break
-            if self._judge(lane, now) and self._is_over_share(lane, now):
-                break
-            if not lane.may_send(now):
-                break
+            if not (lane.breaker.is_open and lane.breaker.refuses(now)):
+                if self.in_flight >= self._max:
+                    break
+                if self._judge(lane, now) and self._is_over_share(lane, now):
+                    break
+                if not lane.may_send(now):
+                    break
             delivery = queue.popleft()
             self._leave(lane, delivery)
             self._take_slot(lane, delivery)

@@ -7,16 +7,21 @@ has it. Nothing else completes a record.
 import asyncio
 from collections.abc import Callable
 
-from dispatcher.core.delivery_log import DeliveryStatus, LogEntry
+import structlog
+
+from dispatcher.core.delivery_log import TERMINAL, DeliveryStatus, LogEntry
 from dispatcher.core.exchange import Response
 from dispatcher.core.model import DeadLetterReason, Origin, RecordHeaders
 from dispatcher.core.outcome import DeadLetter, Delivered, Outcome, Retry, describe
+from dispatcher.core.outcome_records import delivery_finished
 from dispatcher.core.records import BadRecord, DeliveryRecord, bad_record_headers, encode_headers
 from dispatcher.core.topics import TopicNames
 from dispatcher.metrics import Metrics
 from dispatcher.pipeline.log_buffer import LogBuffer
 from dispatcher.pipeline.work import Delivery, RecordWork
 from dispatcher.ports import OutgoingRecord, RecordProducer, RejectedRecordError
+
+log = structlog.get_logger(__name__)
 
 MAX_PARKED_MS = 3 * 86_400_000
 
@@ -33,6 +38,7 @@ class Settlement:
         metrics: Counts.
         fatal: Told of what no trying again can mend; ends the process.
         circuit_wait_ms: How long a last attempt waits for an open circuit.
+        outcomes: Whether each finished delivery is also written to the outcomes topic.
 
     Attributes:
         producing: How many deliveries and bad records wait for their produce to be acknowledged, or for their
@@ -47,6 +53,8 @@ class Settlement:
         metrics: Metrics,
         fatal: Fatal,
         circuit_wait_ms: int = 3_600_000,
+        *,
+        outcomes: bool = False,
     ) -> None:
         self._names = names
         self._producer = producer
@@ -54,6 +62,7 @@ class Settlement:
         self._metrics = metrics
         self._fatal = fatal
         self._circuit_wait_ms = circuit_wait_ms
+        self._outcomes = outcomes
         self.producing = 0
 
     def attempted(self, delivery: Delivery, response: Response, outcome: Outcome, now_ms: int) -> None:
@@ -145,10 +154,17 @@ class Settlement:
         self._place(outgoing, work, placed, None if is_pointer else refused)
 
     def log(self, delivery: Delivery, entry: LogEntry) -> None:
-        """Write an entry; when it is durable, the delivery's part of its record is done."""
+        """Write an entry; when it is durable, the delivery's part of its record is done.
+
+        With the outcomes topic on, a finished delivery's outcome is durable there before it is in the log: what the log
+        has is not looked at again after a crash.
+        """
         self._metrics.deliveries.counts[entry.status] += 1
         delivery.role.active.discard(delivery)
-        self._buffer.append(entry, delivery.work)
+        if self._outcomes and entry.status in TERMINAL:
+            self._produce_outcome(delivery, entry)
+        else:
+            self._buffer.append(entry, delivery.work)
 
     def log_late(self, delivery: Delivery, response: Response, now_ms: int) -> None:
         """Log a success that came after its delivery was handed over, so that it is not sent once more."""
@@ -158,7 +174,38 @@ class Settlement:
         entry.duration_ms = response.duration_ms
         entry.response_code = response.status
         entry.response_body = response.body
-        self._buffer.append(entry, None)
+        if self._outcomes:
+            self._produce_late_outcome(delivery, entry)
+        else:
+            self._buffer.append(entry, None)
+
+    def _produce_outcome(self, delivery: Delivery, entry: LogEntry) -> None:
+        def placed() -> None:
+            self._metrics.outcomes.counts[entry.status] += 1
+            self._buffer.append(entry, delivery.work)
+
+        def refused() -> None:
+            log.error("Kafka refuses the outcome of a delivery", delivery_id=delivery.id)
+            self._buffer.append(entry, delivery.work)
+
+        self._place(self._outcome_record(delivery, entry), delivery.work, placed, refused)
+
+    def _produce_late_outcome(self, delivery: Delivery, entry: LogEntry) -> None:
+        """Produce the outcome of a delivery that was handed over, then log it; nothing waits for it.
+
+        Where that fails it isn't logged: whoever has the delivery now sends it once more, and produces an outcome.
+        """
+
+        def ended(done: "asyncio.Future[None]") -> None:
+            if not done.cancelled() and done.exception() is None:
+                self._metrics.outcomes.counts[entry.status] += 1
+                self._buffer.append(entry, None)
+
+        self._producer.produce(self._outcome_record(delivery, entry)).add_done_callback(ended)
+
+    def _outcome_record(self, delivery: Delivery, entry: LogEntry) -> OutgoingRecord:
+        value = delivery_finished(entry, entry.attempt or delivery.attempt - 1)
+        return OutgoingRecord(self._names.outcomes, delivery.subscription_id.encode(), value, ())
 
     def _dead_letter(
         self, delivery: Delivery, reason: DeadLetterReason, entry: LogEntry, *, made: int, status: int

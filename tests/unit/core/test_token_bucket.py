@@ -37,3 +37,14 @@ def test_a_lower_rate_keeps_no_old_burst():
     bucket = TokenBucket(100.0, 0.0)
     bucket.set_rate(2.0, 1000.0)
     assert sum(bucket.take(1000.0) for _ in range(50)) == 2
+
+
+def test_a_token_that_was_given_back_is_there_again():
+    """Asking takes nothing, and what was taken for nothing can be taken again, once."""
+    bucket = TokenBucket(1.0, 0.0)
+    assert bucket.has_token(0.0)
+    assert bucket.take(0.0)
+    assert not bucket.has_token(0.0)
+    bucket.give_back()
+    assert bucket.take(0.0)
+    assert not bucket.take(0.5)

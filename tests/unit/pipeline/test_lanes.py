@@ -27,17 +27,28 @@ class Endpoints:
     started: list[tuple[Delivery, object]] = field(default_factory=list)
     clock: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(now=100.0))
     rates: dict[str, float] = field(default_factory=dict)
+    settled: list[Delivery] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.subscriptions: dict[str, object] = {}
-        self.lanes = Lanes(self.start, self.max_in_flight, self.max_per_lane, Window(self.limit_bytes), self.clock)
+        self.lanes = Lanes(
+            self.start, self.look_up, self.max_in_flight, self.max_per_lane, Window(self.limit_bytes), self.clock
+        )
+
+    def look_up(self, delivery):
+        """Return today's subscription."""
+        name = delivery.subscription_id
+        if name not in self.subscriptions:
+            workspace = delivery.event.workspace_id
+            self.subscriptions[name] = subscription(name, rate_limit=self.rates.get(name), workspace_id=workspace)
+        return self.subscriptions[name]
 
     def start(self, delivery, lane) -> bool:
         """Start an attempt."""
-        known = self.subscriptions.setdefault(
-            delivery.subscription_id,
-            subscription(delivery.subscription_id, rate_limit=self.rates.get(delivery.subscription_id)),
-        )
+        known = self.look_up(delivery)
+        if known is None or known.workspace_id != delivery.event.workspace_id:
+            self.settled.append(delivery)
+            return False
         if lane.subscription is not known:
             self.lanes.meet(lane, known)
         self.started.append((delivery, lane))
@@ -199,6 +210,130 @@ def test_withdrawn_deliveries_leave_nothing():
     assert all(not lane.held_bytes and not lane.in_flight for lane in world.lanes.known)
 
 
+def test_what_is_queued_behind_a_held_delivery_never_stops_it():
+    """Queued deliveries that use the whole bound up don't keep the held one before them from going."""
+    world = Endpoints(max_in_flight=10, rates={"wh_a": 20.0})
+    assert world.offer(1) == [Verdict.TAKEN]
+    world.finish()
+    world.lanes.hold(world.delivery())
+    assert world.offer(10) == [Verdict.TAKEN] * 10
+    assert (world.lanes.in_flight, world.lanes.queued, world.lanes.has_room) == (0, 10, False)
+    for _ in range(100):
+        world.clock.now += TICK_SECONDS
+        world.lanes.tick()
+        assert world.lanes.in_flight <= 10
+        world.finish()
+    assert (world.lanes.queued, world.lanes.held) == (0, 0)
+
+
+def test_held_deliveries_get_slots_of_a_full_process():
+    """However much is offered, a part of the slots is left to those that wait for their lane."""
+    world = Endpoints(max_in_flight=64, max_per_lane=64, rates={"wh_held": 1.0})
+    world.offer(1, "wh_held")
+    world.finish()
+    for _ in range(5):
+        world.lanes.hold(world.delivery("wh_held"))
+    for _ in range(400):
+        world.finish(len(world.started) // 2)
+        while world.lanes.offer(world.delivery("wh_busy")) is Verdict.TAKEN:
+            pass
+        world.clock.now += TICK_SECONDS
+        world.lanes.tick()
+        assert world.lanes.in_flight <= 64
+    assert world.lanes.held == 0
+    world.finish()
+    assert sum(verdict is Verdict.TAKEN for verdict in world.offer(64, "wh_busy")) == 64
+
+
+def test_every_waiting_lane_gets_its_turn(monkeypatch):
+    """With more waiting lanes than are looked at in one tick, each is looked at."""
+    monkeypatch.setattr(lanes_module, "PUMPED_AT_ONCE", 2)
+    names = [f"wh_{number}" for number in range(7)]
+    world = Endpoints(rates=dict.fromkeys(names, 1.0))
+    for name in names:
+        world.offer(1, name)
+        world.lanes.hold(world.delivery(name))
+    world.finish()
+    world.clock.now += 2
+    for _ in range(4):
+        world.lanes.tick()
+    assert {delivery.subscription_id for delivery, _ in world.started} == set(names)
+
+
+def test_a_new_lane_begins_with_its_rate_limit():
+    """A rate limit holds from the first request on, however often its lane was forgotten."""
+    world = Endpoints(rates={"wh_a": 0.5})
+    assert world.offer(3) == [Verdict.TAKEN, Verdict.SLOW, Verdict.SLOW]
+    assert len(world.started) == 1
+
+
+@pytest.mark.parametrize("today", [None, subscription("wh_a"), subscription("wh_a", status="inactive")])
+def test_a_rate_limit_that_is_gone_holds_nobody(today):
+    """What waits for a rate limit goes, or is settled, as soon as the limit or the subscription is gone."""
+    world = Endpoints(rates={"wh_a": 0.001})
+    world.offer(1)
+    world.finish()
+    for _ in range(5):
+        world.lanes.hold(world.delivery())
+    world.lanes.tick()
+    assert world.lanes.held == 5
+    world.subscriptions["wh_a"] = today
+    world.lanes.tick()
+    assert (world.lanes.held, len(world.started) + len(world.settled)) == (0, 5)
+
+
+def test_what_is_not_sent_costs_no_token():
+    """A delivery that is settled unsent leaves the rate limit's token to the next one."""
+    world = Endpoints(rates={"wh_a": 0.5})
+    world.offer(1)
+    world.finish()
+    world.clock.now += 2
+    healthy, world.subscriptions["wh_a"] = world.subscriptions["wh_a"], None
+    assert world.offer(3) == [Verdict.TAKEN] * 3
+    world.subscriptions["wh_a"] = healthy
+    assert world.offer(2) == [Verdict.TAKEN, Verdict.SLOW]
+    assert (len(world.settled), len(world.started)) == (3, 1)
+
+
+def test_another_tenants_event_makes_no_lane():
+    """An event that names a subscription of another workspace is settled, and neither lane nor workspace is made."""
+    world = Endpoints()
+    world.subscriptions["wh_a"] = subscription("wh_a", workspace_id="victim")
+    assert world.offer(3, "wh_a", "attacker") == [Verdict.TAKEN] * 3
+    assert (len(world.settled), len(world.lanes.known), len(world.lanes._workspaces)) == (3, 0, 0)
+    world.lanes.hold(world.delivery("wh_a", "attacker"))
+    assert (len(world.settled), world.lanes.held) == (4, 0)
+    world.offer(1, "wh_a", "victim")
+    (lane,) = world.lanes.known
+    assert lane.workspace.id == "victim"
+
+
+def test_a_lane_that_was_refused_room_is_forgotten():
+    """A lane that was made for a delivery that found no room is forgotten like any idle one."""
+    world = Endpoints(max_in_flight=1)
+    world.offer(1)
+    assert world.offer(1, "wh_b") == [Verdict.FULL]
+    assert len(world.lanes.known) == 2
+    world.clock.now += lanes_module.REMEMBERED_SECONDS + 1
+    world.lanes.tick()
+    assert [lane.subscription_id for lane in world.lanes.known] == ["wh_a"]
+
+
+def test_answers_of_an_old_url_teach_nothing():
+    """What an endpoint answers after its URL was changed tells nothing of the new one, and gives its slot back."""
+    world = Endpoints()
+    world.offer(40)
+    (lane,) = world.lanes.known
+    world.subscriptions["wh_a"] = subscription("wh_a", url="https://other.example.com/")
+    world.offer(1)
+    old, world.started = world.started[:40], world.started[40:]
+    for number, (delivery, _) in enumerate(old):
+        delivery.id = f"del_{number}"
+        world.lanes.finished(delivery, lane, seconds=9, succeeded=False, overloaded=True, is_current=False)
+    assert (lane.breaker.is_open, lane.limit.current, lane.limit.latency_seconds) == (False, INITIAL, 0)
+    assert (lane.in_flight, world.lanes.in_flight) == (1, 1)
+
+
 def test_rate_limit_lets_through_what_it_says():
     """A subscription with 10 a second gets 10 a second; what would wait for more than a second goes elsewhere."""
     world = Endpoints(rates={"wh_a": 10.0})
@@ -309,6 +444,10 @@ def test_counts_always_agree(moves):
         assert world.lanes.slow_in_flight == sum(lane.in_flight for lane in known if lane.is_slow)
         assert world.lanes._slow_bytes == sum(lane.held_bytes for lane in known if lane.is_slow)
         assert world.lanes.in_flight <= 50
+        assert all(
+            lane.in_flight or lane.subscription_id in (world.lanes._waiting if lane.queue else world.lanes._idle)
+            for lane in known
+        )
     for _ in range(3000):
         if not world.lanes.in_flight + world.lanes.queued + world.lanes.held:
             break

@@ -191,3 +191,92 @@ async def test_a_parked_record_costs_one_produce_and_one_fetch(worlds, monkeypat
     await eventually(lambda: len({sent.delivery_id for sent in world.sender.sent}) == 41, within_seconds=20)
     await eventually(world.caught_up, within_seconds=20)
     assert len(world.sender.sent) == 41
+
+
+async def test_open_circuit_needs_no_room_and_no_token(worlds):
+    """While the circuit is open, steps are settled at once: no rate limit, no probe under way holds them up."""
+    world = worlds("1h")
+    world.index.put(subscription("wh_a"))
+    world.add_source()
+    await world.start()
+    lane = await open_circuit(world)
+    world.index.put(subscription("wh_a", rate_limit=0.001, revision=2))
+    world.sender.answers = lambda _sent: None
+    world.pipeline._lane_clock.now += FIRST_PROBE_SECONDS
+    for number in range(100, 160):
+        world.publish(number)
+    await eventually(lambda: len(world.broker.on_topic("webhooks.retry.1h")) == MIN_ATTEMPTS + 59)
+    assert len(world.sender.waiting) == 1
+    lane.limit.restart()
+    lane.limit.latency_seconds = 9.0
+    for number in range(200, 260):
+        world.publish(number)
+    await eventually(lambda: len(world.broker.on_topic("webhooks.retry.1h")) == MIN_ATTEMPTS + 59 + 60)
+    assert not world.broker.on_topic("webhooks.overflow")
+    world.sender.release()
+    await eventually(world.caught_up)
+
+
+async def test_what_waits_for_a_probe_is_settled_with_it(worlds):
+    """Held deliveries of a lane whose circuit opens meanwhile don't wait for its rate limit any more."""
+    world = worlds("1h", "2h")
+    world.index.put(subscription("wh_a"))
+    world.add_source()
+    world.add_own("overflow")
+    await world.start()
+    lane = await open_circuit(world)
+    lane.breaker.is_open = False
+    world.sender.answers = lambda _sent: None
+    world.index.put(subscription("wh_a", rate_limit=0.001, revision=2))
+    for number in range(100, 110):
+        world.put_own("overflow", number, "wh_a", attempt=1)
+    await eventually(lambda: world.pipeline.lanes.held == 9)
+    lane.breaker.is_open = True
+    await eventually(lambda: world.pipeline.lanes.held == 0)
+    assert len(world.sender.sent) == 1
+    world.sender.release()
+    await eventually(world.caught_up)
+
+
+async def test_a_handed_over_probe_is_given_back(worlds):
+    """A probe that is still under way when its partition is given back ends like any other, and the next may go."""
+    world = worlds("1h")
+    world.index.put(subscription("wh_a"))
+    consumer = world.add_source()
+    await world.start()
+    lane = await open_circuit(world)
+    assert lane.breaker.is_open
+    world.sender.answers = lambda _sent: None
+    world.pipeline._lane_clock.now += FIRST_PROBE_SECONDS
+    world.publish(100)
+    await eventually(lambda: world.sender.waiting)
+    await consumer.revoke()
+    await consumer.assign(("events", 0))
+    assert len(world.broker.on_topic("webhooks.overflow")) == 1
+    world.sender.release()
+    world.publish(101)
+    await eventually(lambda: len(world.sender.sent) == 2)
+    world.sender.release()
+    await eventually(world.caught_up)
+
+
+async def test_failures_of_an_old_url_do_not_open_the_new_ones_circuit(worlds):
+    """Requests that are under way when the URL is changed say nothing about the new one."""
+    world = worlds("1h")
+    world.index.put(subscription("wh_a"))
+    world.sender.answers = lambda _sent: None
+    world.add_source()
+    await world.start()
+    for number in range(30):
+        world.publish(number)
+    await eventually(lambda: len(world.sender.waiting) == 30)
+    world.index.put(subscription("wh_a", url="https://new.example.com/", revision=2))
+    world.publish(100)
+    await eventually(lambda: len(world.sender.waiting) == 31)
+    for sent in world.sender.waiting[:30]:
+        sent.answer(answer(500))
+    (lane,) = world.pipeline.lanes.known
+    assert not lane.breaker.is_open
+    assert not lane.breaker.has_failures
+    world.sender.release()
+    await eventually(world.caught_up)

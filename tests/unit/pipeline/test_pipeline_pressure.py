@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dispatcher.core.delivery_log import DeliveryStatus
-from dispatcher.pipeline import lanes, log_buffer, role, settlement
+from dispatcher.pipeline import lane, lanes, log_buffer, role, settlement
 from dispatcher.pipeline.work import Delivery
 from tests.fakes.http import answer
 from tests.unit.pipeline.world import delivery_id, eventually, subscription, turns
@@ -275,6 +275,7 @@ async def test_thousands_skipped_at_once(worlds, monkeypatch):
     """A full queue whose subscription is switched off is skipped without deep recursion, and every slot is free."""
     monkeypatch.setattr(lanes, "QUEUE", 3000)
     monkeypatch.setattr(lanes, "SLOW_SECONDS", 100_000)
+    monkeypatch.setattr(lane, "QUIET_SECONDS", 100_000)
     world = worlds(max_in_flight_per_webhook=1)
     world.index.put(subscription("wh_a"))
     world.sender.answers = lambda _sent: None
