@@ -14,6 +14,11 @@ from tests.deployment import WORKSPACE, Deployment, event, until
 from tests.receiver import Received
 
 
+def fails_at_first(request: Received) -> int:
+    """Answer every second event's first attempt with 500: not so many that the circuit opens."""
+    return 500 if request.attempt == 1 and json.loads(request.body)["data"]["n"] % 2 else 200
+
+
 @dataclass
 class Duplicates:
     """Requests beyond the first for the same attempt of the same delivery, and those after an accepted one."""
