@@ -109,9 +109,13 @@ class Receiver(asyncio.Protocol):
     def _answer(self, group: Group, data: bytes) -> None:
         group.note(data)
         if group.delay_seconds:
-            asyncio.get_running_loop().call_later(group.delay_seconds, self.transport.write, group.answer)
+            asyncio.get_running_loop().call_later(group.delay_seconds, self._write, group.answer)
         elif not group.hangs:
             self.transport.write(group.answer)
+
+    def _write(self, answer: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(answer)
 
     def _parse(self, data: bytes) -> None:
         self.parser = httptools.HttpRequestParser(self)
