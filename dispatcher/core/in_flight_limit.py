@@ -27,10 +27,19 @@ class InFlightLimit:
 
     Attributes:
         current: The limit.
-        latency_seconds: Smoothed duration of the attempts.
+        latency_seconds: Mean duration of the attempts: of all while they are few, then smoothed.
     """
 
-    __slots__ = ("_best_seconds", "_exact", "_highest", "_ignored", "_starting", "current", "latency_seconds")
+    __slots__ = (
+        "_best_seconds",
+        "_exact",
+        "_highest",
+        "_ignored",
+        "_starting",
+        "_weight",
+        "current",
+        "latency_seconds",
+    )
 
     def __init__(self, highest: int, initial: int = INITIAL) -> None:
         self._highest = highest
@@ -39,6 +48,7 @@ class InFlightLimit:
         self._starting = True
         self._ignored = 0
         self._best_seconds = 0.0
+        self._weight = 1.0
         self.latency_seconds = 0.0
 
     def ended(self, in_flight: int, seconds: float, *, overloaded: bool, succeeded: bool) -> None:
@@ -50,7 +60,10 @@ class InFlightLimit:
             overloaded: Whether its outcome asks for less.
             succeeded: Whether the endpoint took the delivery.
         """
-        self.latency_seconds += (seconds - self.latency_seconds) * _SMOOTHING
+        weight = self._weight
+        self.latency_seconds += (seconds - self.latency_seconds) * weight
+        if weight > _SMOOTHING:
+            self._weight = max(_SMOOTHING, weight / (1.0 + weight))
         sent_before_decrease = self._ignored > 0
         if sent_before_decrease:
             self._ignored -= 1
@@ -67,6 +80,10 @@ class InFlightLimit:
         self._best_seconds = best = seconds if seconds < best or not best else best
         if in_flight * 2 > self._exact < self._highest and self.latency_seconds < best * _STRAINED + _SLACK_SECONDS:
             self._set(self._exact + (1.0 if self._starting else 1.0 / self._exact))
+
+    def doubt_latency(self) -> None:
+        """Let the next attempt alone say what the latency is: nothing came for longer than it says."""
+        self._weight = 1.0
 
     def restart(self) -> None:
         """Begin again from the lowest: the endpoint has come back, and is not to be flooded."""

@@ -331,6 +331,9 @@ class Lanes:
         slow = lane.is_hanging(now, self.slow_seconds)
         if slow is not lane.is_slow:
             lane.is_slow = slow
+            if slow and lane.limit.latency_seconds <= self.slow_seconds:
+                # One late answer must not pass for a fast endpoint, by whose measure it would get every slot.
+                lane.limit.doubt_latency()
             sign = 1 if slow else -1
             self.slow_in_flight += sign * lane.in_flight
             self._slow_bytes += sign * lane.held_bytes

@@ -1,5 +1,6 @@
 """How many requests an endpoint gets at a time."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +32,28 @@ def test_one_overload_halves_once():
     assert limit.current == INITIAL // 2
     end(limit, overloaded=True, succeeded=False)
     assert limit.current == INITIAL // 4
+
+
+def test_latency_is_a_mean_at_first():
+    """The first attempts count in full, later ones a tenth."""
+    limit = InFlightLimit(1_000)
+    end(limit, seconds=9.0)
+    assert limit.latency_seconds == 9.0
+    end(limit, seconds=3.0)
+    assert limit.latency_seconds == pytest.approx(6.0)
+    end(limit, 100, seconds=1.0)
+    end(limit, seconds=2.0)
+    assert limit.latency_seconds == pytest.approx(1.1, abs=0.01)
+
+
+def test_doubted_latency_is_learnt_anew():
+    """After a doubt one attempt alone says what the latency is."""
+    limit = InFlightLimit(1_000)
+    end(limit, 100)
+    limit.doubt_latency()
+    assert limit.latency_seconds == pytest.approx(FAST)
+    end(limit, seconds=9.0)
+    assert limit.latency_seconds == 9.0
 
 
 def test_plain_failures_change_nothing():

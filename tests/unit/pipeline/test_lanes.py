@@ -146,6 +146,32 @@ def test_one_lane_never_fills_the_payload_window():
     assert world.offer(1, size=500) == [Verdict.TAKEN]
 
 
+def test_one_late_answer_is_no_fast_endpoint():
+    """Endpoints that were fast and hang get no more than their share when their first answers come, 9 s late."""
+    world = Endpoints()
+    names = [f"wh_{number}" for number in range(20)]
+    for name in names:
+        world.offer(10, name)
+        world.finish()
+    for name in names:
+        world.offer(10, name)
+    for _ in range(9):
+        world.clock.now += 1
+        world.offer(1, "wh_healthy")
+        for name in names:
+            world.offer(5, name)
+        healthy, world.started = world.started[-1:], world.started[:-1]
+        world.lanes.finished(*healthy[0], seconds=0.01, succeeded=True, overloaded=False)
+    assert world.lanes.in_flight == 200
+    world.started = world.started[::10] + [each for number, each in enumerate(world.started) if number % 10]
+    world.finish(len(names), seconds=9.0)
+    world.offer(1, "wh_healthy")
+    for name in names:
+        world.offer(10, name)
+    assert world.lanes.in_flight <= world.max_in_flight // 2 + 1
+    assert world.offer(1, "wh_healthy") == [Verdict.TAKEN]
+
+
 def test_full_process_waits_and_moves_nothing():
     """Without a free slot anywhere, a healthy lane's delivery is to be offered again."""
     world = Endpoints(max_in_flight=10)
