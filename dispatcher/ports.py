@@ -44,12 +44,14 @@ class OutgoingRecord:
         key: The record's key, or None.
         value: The record's value, or None.
         headers: In order.
+        spread: Whether it goes to partitions in turn, whatever its key.
     """
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: RecordHeaders
+    spread: bool = False
 
 
 class RecordProducer(Protocol):

@@ -141,6 +141,11 @@ class Lanes:
             counts["circuit_open" if lane.breaker.is_open else "slow" if lane.is_slow else "healthy"] += 1
         return counts
 
+    def is_rate_limited(self, delivery: Delivery) -> bool:
+        """Say whether a delivery's lane has a rate limit."""
+        lane = self._lanes.get(delivery.subscription_id)
+        return lane is not None and lane.rate is not None
+
     def offer(self, delivery: Delivery) -> Verdict:
         """Start a delivery's attempt, queue it, or say why not."""
         now = self._clock.now

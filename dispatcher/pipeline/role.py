@@ -352,13 +352,15 @@ class Role:
             case Verdict.FULL:
                 return False
             case Verdict.SLOW:
+                # Each worker has a part of a rate limit: on one partition, a backlog would only ever get one part.
+                spread = engine.lanes.is_rate_limited(delivery)
                 if isinstance(self._intake, SourceIntake):
                     engine.metrics.spilled.inc()
-                    engine.settlement.spill(delivery, "slow_lane", engine.clock.now_ms())
+                    engine.settlement.spill(delivery, "slow_lane", engine.clock.now_ms(), spread=spread)
                 elif delivery.work.partition.waiting < HOLD_RECORDS and engine.lanes.may_hold:
                     engine.lanes.hold(delivery)
                 else:
-                    engine.settlement.park(delivery, engine.clock.now_ms())
+                    engine.settlement.park(delivery, engine.clock.now_ms(), spread=spread)
                 return True
 
     def _checked(self, delivery: Delivery) -> None:

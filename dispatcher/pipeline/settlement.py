@@ -109,17 +109,18 @@ class Settlement:
         entry.reason = reason
         self.log(delivery, entry)
 
-    def spill(self, delivery: Delivery, reason: str, now_ms: int) -> None:
-        """Move a delivery to the overflow topic, no attempt charged."""
-        self._produce(delivery, self._names.overflow, self._record(delivery, reason=reason), None, now_ms)
+    def spill(self, delivery: Delivery, reason: str, now_ms: int, *, spread: bool = False) -> None:
+        """Move a delivery to the overflow topic, no attempt charged; `spread`: to any worker's partition."""
+        record = self._record(delivery, reason=reason)
+        self._produce(delivery, self._names.overflow, record, None, now_ms, spread=spread)
 
-    def park(self, delivery: Delivery, now_ms: int) -> None:
+    def park(self, delivery: Delivery, now_ms: int, *, spread: bool = False) -> None:
         """Move a delivery to the first tier, no attempt charged; one that is parked for too long expires."""
         if self._parked_ms(delivery, now_ms) > MAX_PARKED_MS:
             self.failed_unsent(delivery, DeadLetterReason.EXPIRED, "no room in its lane for 3 days", now_ms)
         else:
             self._metrics.parked.inc()
-            self._produce_to_first_tier(delivery, "parked", now_ms)
+            self._produce_to_first_tier(delivery, "parked", now_ms, spread=spread)
 
     def wait_for_circuit(self, delivery: Delivery, now_ms: int) -> None:
         """Let a last attempt that meets an open circuit wait in the first tier, and fail where it has waited enough."""
@@ -222,10 +223,10 @@ class Settlement:
             delivery.parked_since_ms = now_ms
         return now_ms - delivery.parked_since_ms
 
-    def _produce_to_first_tier(self, delivery: Delivery, reason: str, now_ms: int) -> None:
+    def _produce_to_first_tier(self, delivery: Delivery, reason: str, now_ms: int, *, spread: bool = False) -> None:
         tier = self._names.tiers[0]
         record = self._record(delivery, not_before_ms=now_ms + tier.delay_ms, reason=reason)
-        self._produce(delivery, self._names.retry(tier), record, None, now_ms)
+        self._produce(delivery, self._names.retry(tier), record, None, now_ms, spread=spread)
 
     def _record(
         self, delivery: Delivery, *, made: int | None = None, not_before_ms: int = 0, reason: str = ""
@@ -244,7 +245,14 @@ class Settlement:
         )
 
     def _produce(
-        self, delivery: Delivery, topic: str, record: DeliveryRecord, entry: LogEntry | None, now_ms: int
+        self,
+        delivery: Delivery,
+        topic: str,
+        record: DeliveryRecord,
+        entry: LogEntry | None,
+        now_ms: int,
+        *,
+        spread: bool = False,
     ) -> None:
         event = delivery.event
         delivery.role.active.discard(delivery)
@@ -260,7 +268,7 @@ class Settlement:
         def refused() -> None:
             self._produce_pointer(delivery, record, entry or _entry(delivery, now_ms))
 
-        outgoing = OutgoingRecord(topic, record.key, event.value, encode_headers(record, event.headers))
+        outgoing = OutgoingRecord(topic, record.key, event.value, encode_headers(record, event.headers), spread)
         self._place(outgoing, delivery.work, placed, refused)
 
     def _produce_pointer(self, delivery: Delivery, record: DeliveryRecord, entry: LogEntry) -> None:

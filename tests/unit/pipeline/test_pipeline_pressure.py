@@ -173,6 +173,26 @@ async def test_slow_lane_parks_what_was_spilled(worlds, monkeypatch):
     await eventually(world.caught_up)
 
 
+@pytest.mark.parametrize("rate_limit", [None, 0.001])
+async def test_what_a_rate_limit_keeps_waiting_is_spread(worlds, monkeypatch, rate_limit):
+    """What a rate limit moves elsewhere goes to any worker, each having a part of the limit; a slow lane's doesn't."""
+    monkeypatch.setattr(lanes, "SLOW_SECONDS", -1)
+    monkeypatch.setattr(role, "HOLD_RECORDS", 0)
+    world = worlds("1m", max_in_flight_per_webhook=1)
+    world.index.put(subscription("wh_a", rate_limit=rate_limit))
+    world.sender.answers = lambda _sent: None
+    world.add_source()
+    world.add_own("overflow")
+    await world.start()
+    for number in range(3):
+        world.publish(number)
+    await eventually(lambda: len(world.broker.on_topic("webhooks.retry.1m")) == 2)
+    spread = ["webhooks.overflow"] * 2 + ["webhooks.retry.1m"] * 2
+    assert sorted(world.producer.spread) == ([] if rate_limit is None else spread)
+    world.sender.release()
+    await eventually(world.caught_up)
+
+
 async def test_gate(worlds):
     """While the index is stale nothing is taken up, a fan-out that has begun included; then it goes on by itself."""
     world = worlds(max_in_flight=10)
