@@ -12,7 +12,10 @@ from dispatcher.core.offsets import OffsetTracker
 from dispatcher.ports import CommitPoint, ConsumedRecord, UnreadableRecord
 
 OPEN = "open"
-"""Commit metadata of a partition that somebody works on: after a crash, its records may be done in part."""
+"""Commit metadata of a partition that somebody works on: after a crash, its records may be done in part.
+
+`open 1234` says besides that records before offset 1234 were taken up.
+"""
 
 CLEAN = "clean"
 """Commit metadata of a partition that was left with nothing unfinished."""
@@ -51,6 +54,8 @@ class PartitionState:
         held_bytes: Their bytes.
         expanding: How many of the records being worked on have a fan-out that isn't made to its end.
         lookups_left: What is left of `lookups`; 0 after a clean end.
+        noted: The position up to which a note beside a commit says that records were taken up, its own or a former
+            owner's.
         working_bytes: What the incomplete records take of the window.
         produces: What was produced for them and isn't acknowledged yet.
         waiting: How many of its deliveries wait for their lane beyond that lane's queue.
@@ -58,11 +63,13 @@ class PartitionState:
     """
 
     __slots__ = (
+        "_taken_up_to",
         "ended",
         "expanding",
         "held_bytes",
         "hold",
         "lookups_left",
+        "noted",
         "partition",
         "produces",
         "topic",
@@ -78,16 +85,33 @@ class PartitionState:
         self.hold: deque[tuple[int, ConsumedRecord | UnreadableRecord]] = deque()
         self.expanding = 0
         self.held_bytes = 0
-        self.lookups_left = lookups if start.metadata == OPEN else 0
+        state, _, taken_up = start.metadata.partition(" ")
+        self.lookups_left = lookups if state == OPEN else 0
+        self._taken_up_to = int(taken_up) if lookups and taken_up.isdecimal() else start.offset
+        self.noted = max(self._taken_up_to, start.offset)
         self.working_bytes = 0
         self.produces: set[asyncio.Future[None]] = set()
         self.waiting = 0
         self.ended = False
 
+    def unknown_to_log(self, offset: int) -> None:
+        """Note that the log doesn't know a delivery of a record that was looked up.
+
+        Those that a former owner took up without a doubt don't count: they may have been moved elsewhere.
+        """
+        if self.lookups_left and offset >= self._taken_up_to:
+            self.lookups_left -= 1
+
+    @property
+    def open_note(self) -> str:
+        """What is to stand beside a commit while it is worked on."""
+        taken_up = max(self.noted, self.tracker.position)
+        return f"{OPEN} {taken_up}" if taken_up > self.tracker.committable() else OPEN
+
     @property
     def note(self) -> str:
         """What is to stand beside its last commit: a former owner's open end stays open until it is looked through."""
-        return OPEN if len(self.tracker) or self.lookups_left else CLEAN
+        return self.open_note if len(self.tracker) or self.lookups_left else CLEAN
 
     def end(self, window: Window) -> None:
         """End the assignment: incomplete records are somebody else's now.
