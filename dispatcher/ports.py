@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from dispatcher.core.delivery_log import LogEntry, LoggedDelivery, LoggedState
+from dispatcher.core.endpoint_health import FailingEndpoint, HealthNote
 from dispatcher.core.exchange import Request, Response
 from dispatcher.core.model import RecordHeaders, Subscription, Webhook
 from dispatcher.core.reruns import ReplayJob, SourceSpan
@@ -43,12 +44,14 @@ class OutgoingRecord:
         key: The record's key, or None.
         value: The record's value, or None.
         headers: In order.
+        spread: Whether it goes to partitions in turn, whatever its key.
     """
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: RecordHeaders
+    spread: bool = False
 
 
 class RecordProducer(Protocol):
@@ -178,7 +181,56 @@ class SubscriptionLookup(Protocol):
         """
 
     async def disable(self, subscription: Subscription, reason: str, now_ms: int) -> bool:
-        """Set status `disabled` with a reason, if URL and status are still those of `subscription`."""
+        """Set status `disabled` with a reason, if URL and status are still those of `subscription`.
+
+        Returns:
+            Whether that was done.
+        """
+
+
+class WebhookReader(Protocol):
+    """Reads one webhook with all that its owner sees."""
+
+    async def get(self, workspace_id: str, webhook_id: str) -> Webhook | None:
+        """Return a webhook of this workspace, or None.
+
+        Raises:
+            UnavailableError: MongoDB is out of reach.
+        """
+
+
+class EndpointHealthStore(Protocol):
+    """Keeps which webhooks fail, for all workers. Every method may raise `UnavailableError`."""
+
+    async def note(self, notes: Sequence[HealthNote]) -> None:
+        """Write down what a worker saw; safe to be repeated.
+
+        A success ends what began to fail before it; failures of an older revision than the stored one count nothing,
+        those of a newer one begin anew.
+        """
+
+    async def load(self) -> Sequence[FailingEndpoint]:
+        """Return all that is known."""
+
+    async def claim(self, endpoint: FailingEndpoint, taken_over_after_ms: int) -> bool:
+        """Take it upon oneself to deal with an endpoint.
+
+        Returns:
+            False where another does (since less than `taken_over_after_ms`), or where it isn't as it was loaded but
+            for its last failure.
+        """
+
+    async def announce_gone(self, endpoint: FailingEndpoint) -> None:
+        """Note that a webhook is about to be disabled as its endpoint is gone: claimed, under `endpoint.key`."""
+
+    async def set_warned(self, endpoint: FailingEndpoint) -> None:
+        """Note that the first half of its time was told of; the claim ends."""
+
+    async def forget(self, endpoint: FailingEndpoint) -> None:
+        """Know nothing of it any more, unless it isn't as it was loaded but for its last failure."""
+
+    async def delivered_since(self, endpoint: FailingEndpoint) -> bool:
+        """Say whether the delivery log has a success since it fails that nobody noted."""
 
 
 @dataclass(frozen=True, slots=True)

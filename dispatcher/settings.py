@@ -71,7 +71,11 @@ class MongoSettings:
 
 @dataclass(frozen=True, slots=True)
 class SendSettings:
-    """What may be sent to, and by whom it says it is sent."""
+    """What may be sent to, by whom it says it is sent, and how much at a time.
+
+    Attributes:
+        circuit_wait_ms: How long a delivery's last attempt waits for an open circuit.
+    """
 
     allow_http: bool = False
     allowed_networks: tuple[Network, ...] = ()
@@ -80,6 +84,8 @@ class SendSettings:
     ca_bundle: Path | None = None
     user_agent: str = "Dispatcher-Webhooks/1.0"
     max_in_flight: int = 4096
+    max_in_flight_per_webhook: int = 4096
+    circuit_wait_ms: int = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from dispatcher.metrics import Metrics
 from dispatcher.mongo.audit import MongoAudit
 from dispatcher.mongo.client import Connection
 from dispatcher.mongo.delivery_log import MongoDeliveryLog
+from dispatcher.mongo.endpoint_health import MongoEndpointHealth
 from dispatcher.mongo.subscription_feed import SubscriptionFeed
 from dispatcher.mongo.webhooks import MongoWebhooks
 from dispatcher.operations.audit import Audit
@@ -52,6 +53,8 @@ STALE_SECONDS = 300.0
 SILENT_SECONDS = 10.0
 """A change stream that was not answered for so long tells that MongoDB is out of reach, though nothing is written."""
 LAG_SECONDS = 10.0
+DAY_MS = 86_400_000
+SHARE_SECONDS = 2.0
 WATCH_SECONDS = 1.0
 STUCK_SECONDS = 30.0
 TIER_FETCH_BYTES = 256 * 1024
@@ -90,21 +93,34 @@ class Worker:
         self.metrics = Metrics(tier.name for tier in tiers)
         self.index = SubscriptionIndex()
         audit = Audit(MongoAudit(connection.audit), self._clock, draw)
-        webhooks = AuditedSubscriptions(MongoWebhooks(connection.webhooks), audit)
+        stored_webhooks = MongoWebhooks(connection.webhooks)
         self._feed = SubscriptionFeed(connection.webhooks, self.index, self._clock)
         self._sender = sender_of(settings)
         self.pipeline = Pipeline(
-            Outside(self._sender, producer, MongoDeliveryLog(connection.deliveries), webhooks, self._clock),
+            Outside(
+                self._sender,
+                producer,
+                MongoDeliveryLog(connection.deliveries),
+                AuditedSubscriptions(stored_webhooks, audit),
+                self._clock,
+                MongoEndpointHealth(connection.endpoint_health, connection.deliveries),
+                stored_webhooks,
+            ),
             self.index,
             Keyring(settings.encryption_keys),
             self._names,
             Limits(
-                settings.send.max_in_flight,
-                settings.topics.max_event_bytes,
-                settings.topics.default_workspace,
-                settings.send.user_agent,
-                catalogue,
-                settings.catalogue.policy == DEAD_LETTER,
+                max_in_flight=settings.send.max_in_flight,
+                max_in_flight_per_webhook=settings.send.max_in_flight_per_webhook,
+                circuit_wait_ms=settings.send.circuit_wait_ms,
+                max_event_bytes=settings.topics.max_event_bytes,
+                default_workspace=settings.topics.default_workspace,
+                user_agent=settings.send.user_agent,
+                catalogue=catalogue,
+                refuses_off_catalogue=settings.catalogue.policy == DEAD_LETTER,
+                auto_disable_ms=settings.auto_disable_days * DAY_MS,
+                outcomes=settings.topics.outcomes,
+                owner=draw(8).hex(),
             ),
             self.metrics,
             self._is_fresh,
@@ -156,6 +172,7 @@ class Worker:
                 tasks.append(self._begin(self._replays.run(), "replays"))
                 tasks.append(self._begin(self._watch(), "watch"))
                 tasks.append(self._begin(self._measure_lag(), "lag"))
+                tasks.append(self._begin(self._share_rates(), "rate shares"))
             await self._stop.wait()
         finally:
             await self.pipeline.stop()
@@ -277,6 +294,20 @@ class Worker:
                     log.warning("the lag can't be read; trying again", error=str(error))
                     self._kafka_trouble = str(error)
                 await asyncio.sleep(LAG_SECONDS)
+        finally:
+            await reader.stop()
+
+    async def _share_rates(self) -> None:
+        """Keep the part of each rate limit that is this worker's: one of as many as the source group has members."""
+        group = group_of(self._settings.topics.consumer_group, "source")
+        reader = LagReader(self._settings.kafka)
+        try:
+            while True:
+                with contextlib.suppress(UnavailableError, MisconfiguredError):  # the measuring of the lag tells
+                    members = await reader.members(group)
+                    if members:
+                        self.pipeline.lanes.share_rates(1 / members)
+                await asyncio.sleep(SHARE_SECONDS)
         finally:
             await reader.stop()
 

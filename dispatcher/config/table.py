@@ -248,6 +248,20 @@ SETTINGS: tuple[Setting, ...] = (
         "4096",
     ),
     Setting(
+        "MAX_IN_FLIGHT_PER_WEBHOOK",
+        "send.max_in_flight_per_webhook",
+        v.integer(1, 100_000),
+        "requests that one worker has under way to one webhook at once, at most; within it the number adapts",
+        "4096",
+    ),
+    Setting(
+        "CIRCUIT_WAIT",
+        "send.circuit_wait_ms",
+        v.duration_ms,
+        "how long a delivery's last attempt waits for an endpoint whose circuit is open",
+        "1h",
+    ),
+    Setting(
         "AUTO_DISABLE_DAYS",
         "auto_disable_days",
         v.integer(1, 3_650),

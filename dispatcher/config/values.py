@@ -215,6 +215,11 @@ def tiers(text: str) -> tuple[RetryTier, ...]:
     return found
 
 
+def duration_ms(text: str) -> int:
+    """Read a duration such as `30m`, as milliseconds."""
+    return parse_tier(text.strip()).delay_ms
+
+
 def networks(text: str) -> tuple[Network, ...]:
     """Read a comma list of networks in CIDR notation."""
     found: list[Network] = []

@@ -28,6 +28,8 @@ class SendFailure(StrEnum):
     """What came is no HTTP/1.x response, or its headers are too large."""
     INVALID_URL = "invalid_url"
     """The subscription's URL can't be sent to."""
+    CIRCUIT_OPEN = "circuit_open"
+    """Nothing was sent: the circuit breaker is open."""
     ABORTED = "aborted"
     """The sender was told to stop before an answer came."""
 

@@ -135,6 +135,8 @@ class Subscription:
         api_key: Sealed, or None.
         headers: Static extra headers.
         revision: Counts up with each change of the webhook.
+        endpoint_revision: The revision in which its owner last changed URL or status: how its endpoint fared before
+            that counts no more.
     """
 
     id: str
@@ -153,6 +155,7 @@ class Subscription:
     timeout_seconds: int = 10
     rate_limit: float | None = None
     revision: int = 1
+    endpoint_revision: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Source: Standard Webhooks 1.0, "Responses"; RFC 9110 sections 15.5.11 (410) and 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dispatcher.core.exchange import Response
+from dispatcher.core.exchange import Response, SendFailure
 from dispatcher.core.model import DeadLetterReason, RetryTier
 from dispatcher.core.retry import Due, due_after, parse_retry_after
 
@@ -73,6 +73,11 @@ def classify(response: Response, attempt: int, max_attempts: int, tiers: Sequenc
         return _EXHAUSTED
     asked = parse_retry_after(response.retry_after, now_ms) if response.status in _THROTTLING else 0
     return Retry(due_after(attempt, now_ms, tiers, retry_after_seconds=asked))
+
+
+def is_overloaded(response: Response) -> bool:
+    """Say whether an outcome asks for fewer requests at a time: a time-out, 429 or 503."""
+    return response.failure is SendFailure.TIMEOUT or response.status in _THROTTLING
 
 
 def describe(response: Response) -> str:

@@ -11,7 +11,7 @@ IDLE_SECONDS = 30.0
 MAX_AGE_SECONDS = 300.0
 """How old a connection may get; it then ends after the exchange that it is in."""
 MAX_IDLE = 4096
-MAX_IDLE_PER_KEY = 512
+MAX_IDLE_PER_KEY = 4096
 
 _SWEEP_SECONDS = 5.0
 

@@ -1,4 +1,4 @@
-"""How far consumer groups are behind, asked of the brokers; and whether they answer at all."""
+"""How far consumer groups are behind and how many members they have, asked of the brokers."""
 
 import asyncio
 from collections import defaultdict
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from aiokafka import errors
 from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
@@ -75,6 +76,25 @@ class LagReader:
             for each in leaders
             if each in end and each in first
         }
+
+    async def members(self, group: str) -> int:
+        """Return how many members a group has; 0 where it has none or isn't known.
+
+        Raises:
+            UnavailableError: Kafka is out of reach.
+            MisconfiguredError: It refuses.
+        """
+        try:
+            client = await self._started()
+            node = await client.coordinator_lookup(CoordinationType.GROUP, group)
+            response = await client.send(node, DescribeGroupsRequest([group]))
+            code, *_, members = response.groups[0][:6]
+            if code:
+                raise errors.for_code(code)(group)
+        except (errors.KafkaError, TimeoutError, OSError) as error:
+            await self.stop()
+            raise as_dispatcher_error(error, f"counting the members of {group}") from error
+        return len(members)
 
     async def ping(self) -> bool:
         """Say whether a broker answers, within `PING_SECONDS`."""

@@ -229,7 +229,7 @@ class KafkaProducer:
 
     def _place(self, topic: _Topic, waiting: _Waiting) -> None:
         key = waiting[0].key
-        if key is None:
+        if key is None or waiting[0].spread:
             self._turn += 1
             partition = self._turn % topic.partitions
         else:

@@ -99,6 +99,11 @@ class Connection:
         """The replay jobs; reads see only what a majority has."""
         return self.database.get_collection("replays", read_concern=ReadConcern("majority"))
 
+    @property
+    def endpoint_health(self) -> Collection:
+        """The webhooks that fail; reads see only what a majority has."""
+        return self.database.get_collection("endpoint_health", read_concern=ReadConcern("majority"))
+
     async def ping(self) -> None:
         """Return when the primary answers.
 

@@ -38,6 +38,7 @@ SUBSCRIPTION_FIELDS = dict.fromkeys(
         "timeout_seconds",
         "rate_limit",
         "revision",
+        "endpoint_revision",
     ),
     1,
 )
@@ -55,6 +56,7 @@ def document_of(webhook: Webhook) -> dict[str, Any]:
         "v": SCHEMA_VERSION,
         "workspace_id": subscription.workspace_id,
         "revision": subscription.revision,
+        "endpoint_revision": subscription.endpoint_revision,
         "name": webhook.name,
         "description": webhook.description,
         "url": webhook.url,
@@ -147,6 +149,7 @@ class SubscriptionReader:
             timeout_seconds=int(stored.get("timeout_seconds", 10)),
             rate_limit=None if rate_limit is None else float(rate_limit),
             revision=int(stored["revision"]),
+            endpoint_revision=int(stored.get("endpoint_revision", 1)),
         )
 
     def _shared_events(self, stored: list[str]) -> tuple[str, ...]:

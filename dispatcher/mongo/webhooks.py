@@ -124,6 +124,8 @@ class MongoWebhooks:
     async def disable(self, subscription: Subscription, reason: str, now_ms: int) -> bool:
         """Set status `disabled` with a reason, if URL and status are still those of `subscription`.
 
+        A webhook whose owner has changed them meanwhile, were it to and fro, is left alone.
+
         Returns:
             False where they aren't, where it is disabled already, or where it is gone.
 
@@ -137,8 +139,15 @@ class MongoWebhooks:
             known = None if stored is None else _readable(stored, subscription_of)
             if stored is None or known is None or known.url != subscription.url:
                 return False
+            if known.endpoint_revision != subscription.endpoint_revision:
+                return False
             # The URL as text: the stored one was just seen to mean the one that was sent to.
-            where = {"_id": subscription.id, "url": stored["url"], "status": str(subscription.status)}
+            where = {
+                "_id": subscription.id,
+                "url": stored["url"],
+                "status": str(subscription.status),
+                "endpoint_revision": stored.get("endpoint_revision"),
+            }
             changed = {
                 "status": Status.DISABLED.value,
                 "disabled_reason": reason,

@@ -269,6 +269,8 @@ class Webhooks:
                 None if api_key is None else self._seal(api_key, old.workspace_id, old.id, SealPurpose.API_KEY)
             )
         subscription = replace(old, revision=old.revision + 1, **changes)
+        if (subscription.url, subscription.status) != (old.url, old.status):
+            subscription = replace(subscription, endpoint_revision=subscription.revision)
         about = {name: values[name] for name in _OF_WEBHOOK if name in values}
         if subscription.status != Status.DISABLED:
             about |= {"disabled_reason": None, "disabled_at_ms": None}

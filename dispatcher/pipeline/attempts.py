@@ -3,17 +3,21 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import structlog
 
+from dispatcher.core.breaker import Permit
 from dispatcher.core.errors import InvalidUrlError, SealError
-from dispatcher.core.exchange import Response
+from dispatcher.core.exchange import Response, SendFailure
 from dispatcher.core.matching import SubscriptionIndex
 from dispatcher.core.model import DeadLetterReason, RetryTier, Status, Subscription
-from dispatcher.core.outcome import DELIVERED, DeadLetter, classify, is_success
+from dispatcher.core.outcome import DELIVERED, DeadLetter, classify, is_overloaded, is_success
 from dispatcher.core.rendering import RequestTemplate, unsendable
 from dispatcher.core.sealing import Keyring
 from dispatcher.metrics import Metrics
+from dispatcher.pipeline.endpoint_health import EndpointHealth
+from dispatcher.pipeline.lane import Lane
 from dispatcher.pipeline.lanes import Lanes
 from dispatcher.pipeline.settlement import Settlement
 from dispatcher.pipeline.work import Delivery
@@ -22,6 +26,10 @@ from dispatcher.ports import Clock, Sender
 log = structlog.get_logger(__name__)
 
 MAX_TEMPLATES = 10_000
+
+_CIRCUIT_OPEN = Response(
+    0, SendFailure.CIRCUIT_OPEN, "nearly every recent attempt failed, so nothing was sent", None, b"", 0.0
+)
 
 Disable = Callable[[Subscription, str, Callable[[], None]], None]
 """Disables a subscription, for a reason, and calls back when that is durable."""
@@ -71,6 +79,7 @@ class Attempts:
         metrics: Counts.
         disable: Disables a subscription whose endpoint is gone.
         wake: Called when an answer came, when room may have come.
+        health: Told of endpoints that fail; None: nobody is.
     """
 
     def __init__(
@@ -84,6 +93,7 @@ class Attempts:
         metrics: Metrics,
         disable: Disable,
         wake: Callable[[], None],
+        health: EndpointHealth | None = None,
     ) -> None:
         self._index = index
         self._templates = templates
@@ -94,9 +104,15 @@ class Attempts:
         self._metrics = metrics
         self._disable = disable
         self._wake = wake
+        self._health = health
+        self._failing = set[str]() if health is None else health.failing
         self.lanes: Lanes | None = None
 
-    def start(self, delivery: Delivery) -> bool:
+    def look_up(self, delivery: Delivery) -> Subscription | None:
+        """Return what a delivery's subscription is today; None where there is none any more."""
+        return self._index.get(delivery.subscription_id) or delivery.subscription
+
+    def start(self, delivery: Delivery, lane: Lane) -> bool:
         """Start the next attempt, with what the subscription says now.
 
         Returns:
@@ -120,24 +136,63 @@ class Attempts:
             )
             return False
         delivery.subscription = subscription
+        if lane.subscription is not subscription:
+            cast("Lanes", self.lanes).meet(lane, subscription)
+        if lane.breaker.is_open and not self._may_probe(delivery, subscription, lane, now_ms):
+            return False
         try:
             request = self._templates.of(subscription).render(delivery.event, delivery.id, delivery.attempt, now_ms)
         except (InvalidUrlError, SealError, ValueError) as error:
+            if delivery.probe:
+                delivery.probe = False
+                lane.breaker.probe_unused()
             self._settle(delivery, subscription, _unsendable(error, subscription.id))
             return False
         delivery.in_flight = True
-        self._sender.send(request, partial(self._answered, delivery, subscription))
+        self._sender.send(request, partial(self._answered, delivery, subscription, lane))
         return True
 
-    def _answered(self, delivery: Delivery, subscription: Subscription, response: Response) -> None:
+    def _may_probe(self, delivery: Delivery, subscription: Subscription, lane: Lane, now_ms: int) -> bool:
+        """Say whether an attempt may find out about an open circuit; where it may not, its step is settled."""
+        if lane.breaker.permit(cast("Lanes", self.lanes).now) is Permit.PROBE:
+            delivery.probe = True
+            return True
+        self._metrics.circuit_skipped.inc()
+        if delivery.attempt >= subscription.max_attempts:
+            self._settlement.wait_for_circuit(delivery, now_ms)
+        else:
+            outcome = classify(_CIRCUIT_OPEN, delivery.attempt, subscription.max_attempts, self._tiers, now_ms)
+            self._settlement.attempted(delivery, _CIRCUIT_OPEN, outcome, now_ms)
+        return False
+
+    def _answered(self, delivery: Delivery, subscription: Subscription, lane: Lane, response: Response) -> None:
         delivery.in_flight = False
-        if self.lanes is not None:
-            self.lanes.finished(delivery, response.duration_ms / 1000)
+        succeeded = is_success(response)
+        cast("Lanes", self.lanes).finished(
+            delivery,
+            lane,
+            seconds=response.duration_ms / 1000,
+            succeeded=succeeded,
+            overloaded=is_overloaded(response),
+            is_current=_same_endpoint(lane.subscription, subscription),
+        )
+        delivery.probe = False
+        if not succeeded or subscription.id in self._failing:
+            self._note(subscription, response, succeeded=succeeded)
         if not delivery.given_away:
             self._settle(delivery, subscription, response)
-        elif is_success(response):
+        elif succeeded:
             self._settlement.log_late(delivery, response, self._clock.now_ms())
         self._wake()
+
+    def _note(self, subscription: Subscription, response: Response, *, succeeded: bool) -> None:
+        """Note how an endpoint fares; what this worker broke off itself says nothing of it."""
+        if self._health is None:
+            return
+        if succeeded:
+            self._health.succeeded(subscription, self._clock.now_ms())
+        elif response.failure is not SendFailure.ABORTED:
+            self._health.failed(subscription, self._clock.now_ms())
 
     def _settle(self, delivery: Delivery, subscription: Subscription, response: Response) -> None:
         now_ms = self._clock.now_ms()
@@ -163,6 +218,10 @@ class Attempts:
         self._settlement.producing -= 1
         if not delivery.given_away:
             self._settlement.attempted(delivery, response, outcome, now_ms)
+
+
+def _same_endpoint(today: Subscription | None, then: Subscription) -> bool:
+    return today is then or today is None or today.url == then.url
 
 
 def _unsendable(error: Exception, subscription_id: str) -> Response:

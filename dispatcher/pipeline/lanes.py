@@ -1,20 +1,51 @@
-"""One lane a subscription: how many of its requests are in flight, and what waits behind them.
+"""The lanes of all subscriptions: who may be in flight, who waits, and who is in the way of others.
 
-The process may be the bottleneck (no free slot anywhere) or a lane may be (its endpoint is slow). The first means
-back-pressure: the caller waits. The second must not stop anybody else: the caller moves the delivery elsewhere.
+The process may be the bottleneck (no free slot anywhere) or a lane may be (its endpoint is slow, or it holds more
+than its share). The first means back-pressure: the caller waits. The second must not stop anybody else: the caller
+moves the delivery elsewhere.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
+from itertools import islice
 
-from dispatcher.pipeline.work import Delivery
+from dispatcher.core.model import Status, Subscription
+from dispatcher.pipeline.lane import Lane, Workspace
+from dispatcher.pipeline.lane_clock import TICK_SECONDS, LaneClock
+from dispatcher.pipeline.work import Delivery, Window
 
-LANE_IN_FLIGHT = 128
-LANE_QUEUE = 512
+QUEUE = 512
+"""Deliveries of source topics that wait in one lane, at most."""
+
+LANE_BYTES_SHARE = 1 / 8
+"""What one lane may take of the payload window."""
+
+SLOW_SHARE = 1 / 2
+"""What slow lanes together may take of the slots, and of the payload window, while others have work."""
+
+WORKSPACE_SHARE = 1 / 4
+"""What one workspace may take of the slots while others have work."""
+
+LONG_SECONDS = 0.25
+"""Only lanes that hold their slots for longer are asked for their workspace's share: others give them back in time."""
+
+HELD_SHARE = 1 / 4
+"""What deliveries of own topics that wait for their lane may take of the payload window."""
+
+HELD_RESERVE = 1 / 16
+"""What is left of the slots, while any of those waits, by everything that is newly offered."""
+
 SLOW_SECONDS = 1.0
-_SMOOTHING = 0.1
-_MAX_REMEMBERED = 10_000
+"""A lane is slow where an attempt takes longer, or one more delivery would wait longer."""
+
+REMEMBERED = 10_000
+"""Idle lanes whose endpoint's latency and failures are remembered, at most."""
+
+REMEMBERED_SECONDS = 60.0
+PUMPED_AT_ONCE = 1_000
+RECENT_SECONDS = 1.0
+"""Who was offered a delivery within this time has work."""
 
 
 class Verdict(Enum):
@@ -23,118 +54,380 @@ class Verdict(Enum):
     TAKEN = "taken"
     """It is in flight or queued."""
     FULL = "full"
-    """No room for now: offer it again."""
+    """The process has no room for now: offer it again."""
     SLOW = "slow"
-    """The lane is slow and full: move the delivery elsewhere."""
-
-
-class Lane:
-    """One subscription's requests.
-
-    Attributes:
-        in_flight: Requests under way.
-        queue: Deliveries that wait for a free slot, oldest first.
-        latency_seconds: Smoothed duration of its attempts.
-        last_done_at: Loop time when an attempt last ended, or when the lane last got busy.
-    """
-
-    __slots__ = ("in_flight", "last_done_at", "latency_seconds", "queue")
-
-    def __init__(self, now: float) -> None:
-        self.in_flight = 0
-        self.queue: deque[Delivery] = deque()
-        self.latency_seconds = 0.0
-        self.last_done_at = now
-
-    def is_slow(self, now: float) -> bool:
-        """Say whether one more delivery would have to wait too long here."""
-        if self.latency_seconds > SLOW_SECONDS or now - self.last_done_at > SLOW_SECONDS:
-            return True
-        return (len(self.queue) + 1) * self.latency_seconds > SLOW_SECONDS * LANE_IN_FLIGHT
+    """Its lane has no room: move the delivery elsewhere."""
 
 
 class Lanes:
-    """The lanes of all subscriptions, within one bound for the process.
+    """The lanes, within one bound for the process.
 
     Args:
-        start: Starts an attempt; returns False where there was none to make, and the slot is free again.
+        start: Starts an attempt in a lane; returns False where there was none to make, and the slot is free again.
+        look_up: Says what a delivery's subscription is today; None where there is none any more.
         max_in_flight: Bound on requests under way, and on deliveries queued or under way.
-        time: The loop's clock, seconds.
+        max_per_lane: Bound on one lane's requests under way.
+        window: The payload bytes held.
+        clock: What endpoints are measured with.
+
+    Attributes:
+        in_flight: Requests under way.
+        queued: Deliveries of source topics that wait in their lane.
+        held: Deliveries of own topics that wait in their lane.
+        slow_seconds: `SLOW_SECONDS`, as it was when these lanes were made.
+        slow_in_flight: Requests under way in slow lanes.
+        rate_share: This process's part of each subscription's rate limit; changed by `share_rates`.
     """
 
-    def __init__(self, start: Callable[[Delivery], bool], max_in_flight: int, time: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        start: Callable[[Delivery, Lane], bool],
+        look_up: Callable[[Delivery], Subscription | None],
+        max_in_flight: int,
+        max_per_lane: int,
+        window: Window,
+        clock: LaneClock,
+    ) -> None:
         self._start = start
+        self._look_up = look_up
         self._max = max_in_flight
-        self._time = time
+        self._half = max_in_flight // 2
+        self._reserve = int(max_in_flight * HELD_RESERVE)
+        self._max_per_lane = max_per_lane
+        self._window = window
+        self._clock = clock
         self._lanes: dict[str, Lane] = {}
+        self._idle: dict[str, float] = {}  # since when, the longest first
+        self._waiting: dict[str, Lane] = {}  # whose queue isn't empty, in the order of their turn
+        self._workspaces: dict[str, Workspace] = {}
+        self._max_lane_bytes = window.limit_bytes * LANE_BYTES_SHARE
+        self._slow_bytes = 0
+        self._held_bytes = 0
+        self._healthy_at = -RECENT_SECONDS
+        self._latest: Workspace | None = None
+        self._latest_at = -RECENT_SECONDS
+        self._other_at = -RECENT_SECONDS
+        self.slow_seconds = SLOW_SECONDS
         self.in_flight = 0
         self.queued = 0
+        self.held = 0
+        self.slow_in_flight = 0
+        self.rate_share = 1.0
+
+    @property
+    def now(self) -> float:
+        """The lane clock's time."""
+        return self._clock.now
 
     @property
     def has_room(self) -> bool:
         """True while the process may take up another delivery."""
-        return self.in_flight + self.queued < self._max
+        return self.in_flight + self.queued < self._max - (self._reserve if self.held else 0)
+
+    @property
+    def may_hold(self) -> bool:
+        """True while another delivery of an own topic may wait for its lane."""
+        return self._held_bytes < self._window.limit_bytes * HELD_SHARE
+
+    @property
+    def known(self) -> Collection[Lane]:
+        """Every lane that works or is remembered."""
+        return self._lanes.values()
+
+    def count_states(self) -> Mapping[str, float]:
+        """Return how many lanes there are by what their endpoint is like."""
+        counts = {"healthy": 0.0, "slow": 0.0, "circuit_open": 0.0}
+        for lane in self.known:
+            counts["circuit_open" if lane.breaker.is_open else "slow" if lane.is_slow else "healthy"] += 1
+        return counts
+
+    def is_rate_limited(self, delivery: Delivery) -> bool:
+        """Say whether a delivery's lane has a rate limit."""
+        lane = self._lanes.get(delivery.subscription_id)
+        return lane is not None and lane.rate is not None
 
     def offer(self, delivery: Delivery) -> Verdict:
         """Start a delivery's attempt, queue it, or say why not."""
-        if not self.has_room:
-            return Verdict.FULL
-        lane = self._lanes.get(delivery.subscription_id)
+        now = self._clock.now
+        lane = self._lanes.get(delivery.subscription_id) or self._make(delivery, now)
         if lane is None:
-            lane = self._lanes[delivery.subscription_id] = Lane(self._time())
-        if lane.in_flight < LANE_IN_FLIGHT and not lane.queue:
+            return Verdict.TAKEN
+        if lane.breaker.is_open and lane.breaker.refuses(now):
+            # Nothing is sent, so it needs no room.
             self._take_slot(lane, delivery)
             return Verdict.TAKEN
-        if lane.is_slow(self._time()):
+        latency = lane.limit.latency_seconds
+        # Two numbers tell for nearly all deliveries that there is nothing to judge.
+        unsure = lane.is_slow or latency > self.slow_seconds or now - lane.last_done_at > self.slow_seconds
+        slow = unsure and self._judge(lane, now)
+        self._note(lane.workspace, now, healthy=not slow)
+        if self.in_flight + self.queued >= self._half and (not self.has_room or lane.is_quiet(now)):
+            return Verdict.SLOW if slow else Verdict.FULL
+        if (slow or latency > LONG_SECONDS) and self._is_over_share(lane, now):
             return Verdict.SLOW
-        if len(lane.queue) >= LANE_QUEUE:
+        return self._enter(lane, delivery, now, slow=slow)
+
+    def _enter(self, lane: Lane, delivery: Delivery, now: float, *, slow: bool) -> Verdict:
+        queue = lane.queue
+        room = lane.held_bytes < self._max_lane_bytes
+        if room and not queue and lane.may_send(now):
+            self._take_slot(lane, delivery)
+            return Verdict.TAKEN
+        if slow or lane.would_wait(self.slow_seconds):
+            return Verdict.SLOW
+        if not room or (queue is not None and len(queue) >= QUEUE):
             return Verdict.FULL
-        lane.queue.append(delivery)
+        self._enqueue(lane, delivery)
         self.queued += 1
         return Verdict.TAKEN
 
-    def finished(self, delivery: Delivery, seconds: float) -> None:
-        """Give a slot back, and start what waited for it.
+    def hold(self, delivery: Delivery) -> None:
+        """Let a delivery of an own topic wait in its lane, however full that is; the caller bounds how many do."""
+        lane = self._lanes.get(delivery.subscription_id) or self._make(delivery, self._clock.now)
+        if lane is None:
+            return
+        delivery.held = True
+        self._enqueue(lane, delivery)
+        self.held += 1
+        self._held_bytes += delivery.work.size_bytes
+        delivery.work.partition.waiting += 1
+
+    def finished(
+        self,
+        delivery: Delivery,
+        lane: Lane,
+        *,
+        seconds: float,
+        succeeded: bool,
+        overloaded: bool,
+        is_current: bool = True,
+    ) -> None:
+        """Give a slot back, learn from the attempt, and start what waited for it.
 
         Args:
             delivery: Whose attempt ended.
+            lane: Where it was started.
             seconds: How long it took.
+            succeeded: Whether the endpoint took it.
+            overloaded: Whether the endpoint asks for less.
+            is_current: Whether it was sent to the lane's present URL; an older one's answer teaches nothing.
         """
-        lane = self._lanes[delivery.subscription_id]
-        lane.in_flight -= 1
-        self.in_flight -= 1
-        lane.latency_seconds += (seconds - lane.latency_seconds) * _SMOOTHING
-        lane.last_done_at = self._time()
-        while lane.queue and lane.in_flight < LANE_IN_FLIGHT:
-            self.queued -= 1
-            self._take_slot(lane, lane.queue.popleft())
-        if not lane.in_flight and not lane.queue:
-            self._rest(delivery.subscription_id, lane)
+        now = self._clock.now
+        if is_current:
+            self._learn(delivery, lane, now, seconds=seconds, succeeded=succeeded, overloaded=overloaded)
+        self._free_slot(lane, delivery)
+        if lane.queue:
+            self._pump(lane, now)
+        elif not lane.in_flight:
+            self._rest(lane)
+
+    def _learn(
+        self, delivery: Delivery, lane: Lane, now: float, *, seconds: float, succeeded: bool, overloaded: bool
+    ) -> None:
+        # While this process stood still, its endpoints didn't: that time is not theirs.
+        seconds = min(seconds, now - delivery.started_at + 2 * TICK_SECONDS)
+        lane.limit.ended(lane.in_flight, seconds, overloaded=overloaded, succeeded=succeeded)
+        lane.last_done_at = now
+        if delivery.probe:
+            lane.breaker.probe_ended(now, succeeded=succeeded)
+            if not lane.breaker.is_open:
+                lane.limit.restart()
+        else:
+            lane.breaker.record(now, delivery.id, succeeded=succeeded)
 
     def withdraw(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
-        """Take queued deliveries out of their lanes."""
+        """Take waiting deliveries out of their lanes."""
         taken: list[Delivery] = []
-        for lane in self._lanes.values():
-            if lane.queue:
-                taken.extend(delivery for delivery in lane.queue if wanted(delivery))
-                lane.queue = deque(delivery for delivery in lane.queue if not wanted(delivery))
-        self.queued -= len(taken)
+        for lane in list(self._waiting.values()):
+            queue = lane.queue or ()
+            mine = [delivery for delivery in queue if wanted(delivery)]
+            lane.queue = deque(delivery for delivery in queue if not wanted(delivery))
+            for delivery in mine:
+                self._leave(lane, delivery)
+            taken += mine
+            if not lane.queue:
+                del self._waiting[lane.subscription_id]
+                if not lane.in_flight:
+                    self._rest(lane)
         return taken
 
+    def tick(self) -> None:
+        """Start what waited for time to pass: for a rate limit, a share, a slot. Called every `TICK_SECONDS`."""
+        now = self._clock.now
+        for subscription_id, lane in list(islice(self._waiting.items(), PUMPED_AT_ONCE)):
+            # The lanes take turns: who was pumped comes last.
+            self._waiting[subscription_id] = self._waiting.pop(subscription_id)
+            if lane.rate is not None:
+                self._renew(lane)
+            self._pump(lane, now)
+        for subscription_id, since in list(islice(self._idle.items(), PUMPED_AT_ONCE)):
+            if now - since < REMEMBERED_SECONDS:
+                break
+            self._forget(subscription_id)
+
+    def meet(self, lane: Lane, subscription: Subscription) -> None:
+        """Let a lane take over what its subscription says today."""
+        lane.meet(subscription, self.rate_share, self._clock.now)
+
+    def share_rates(self, rate_share: float) -> None:
+        """Take over which part of each rate limit is this process's own."""
+        self.rate_share = rate_share
+        for lane in self._lanes.values():
+            if lane.rate is not None and lane.subscription is not None:
+                self.meet(lane, lane.subscription)
+
+    # --- lanes ----------------------------------------------------------------------------------------------------
+
+    def _make(self, delivery: Delivery, now: float) -> Lane | None:
+        """Make a delivery's lane; None where nothing may be sent, and the delivery is settled without one."""
+        subscription = self._look_up(delivery)
+        workspace_id = delivery.event.workspace_id
+        if (
+            subscription is None
+            or subscription.status != Status.ACTIVE
+            or subscription.workspace_id != workspace_id
+        ):  # fmt: skip
+            # Whoever names a subscription of another tenant must not make its lane.
+            self._start(delivery, Lane(delivery.subscription_id, Workspace(workspace_id), self._max_per_lane, now))
+            return None
+        workspace = self._workspaces.get(workspace_id)
+        if workspace is None:
+            workspace = self._workspaces[workspace_id] = Workspace(workspace_id)
+        workspace.lanes += 1
+        lane = Lane(delivery.subscription_id, workspace, self._max_per_lane, now)
+        self._lanes[lane.subscription_id] = lane
+        self._idle[lane.subscription_id] = now
+        self.meet(lane, subscription)
+        return lane
+
+    def _renew(self, lane: Lane) -> None:
+        """Let a lane that waits for its rate limit know what became of that meanwhile."""
+        head = lane.queue[0] if lane.queue else None
+        subscription = None if head is None else self._look_up(head)
+        if subscription is None or subscription.status != Status.ACTIVE:
+            lane.lift_rate()
+        elif subscription is not lane.subscription:
+            self.meet(lane, subscription)
+
+    def _forget(self, subscription_id: str) -> None:
+        del self._idle[subscription_id]
+        workspace = self._lanes.pop(subscription_id).workspace
+        workspace.lanes -= 1
+        if not workspace.lanes:
+            del self._workspaces[workspace.id]
+
+    def _note(self, workspace: Workspace, now: float, *, healthy: bool) -> None:
+        """Note who has work, so that shares are asked for only while others have."""
+        if healthy:
+            self._healthy_at = now
+        if workspace is not self._latest:
+            self._other_at = self._latest_at
+            self._latest = workspace
+        self._latest_at = now
+
+    def _rest(self, lane: Lane) -> None:
+        self._idle.pop(lane.subscription_id, None)
+        self._idle[lane.subscription_id] = self._clock.now
+        if len(self._idle) > REMEMBERED:
+            oldest = next(iter(self._idle))
+            self._forget(oldest)
+
+    def _judge(self, lane: Lane, now: float) -> bool:
+        slow = lane.is_hanging(now, self.slow_seconds)
+        if slow is not lane.is_slow:
+            lane.is_slow = slow
+            if slow and lane.limit.latency_seconds <= self.slow_seconds:
+                # One late answer must not pass for a fast endpoint, by whose measure it would get every slot.
+                lane.limit.doubt_latency()
+            sign = 1 if slow else -1
+            self.slow_in_flight += sign * lane.in_flight
+            self._slow_bytes += sign * lane.held_bytes
+        return slow
+
+    def _is_over_share(self, lane: Lane, now: float) -> bool:
+        if lane.is_slow and now - self._healthy_at < RECENT_SECONDS:
+            over = self.slow_in_flight >= self._max * SLOW_SHARE
+            if over or self._slow_bytes >= self._window.limit_bytes * SLOW_SHARE:
+                return True
+        if lane.workspace.in_flight < self._max * WORKSPACE_SHARE:
+            return False
+        others_at = self._other_at if self._latest is lane.workspace else self._latest_at
+        return now - others_at < RECENT_SECONDS
+
+    # --- slots ----------------------------------------------------------------------------------------------------
+
     def _take_slot(self, lane: Lane, delivery: Delivery) -> None:
+        now = self._clock.now
         if not lane.in_flight:
-            lane.last_done_at = self._time()
+            lane.last_done_at = now
+            self._idle.pop(lane.subscription_id, None)
         lane.in_flight += 1
         self.in_flight += 1
-        if not self._start(delivery):
-            lane.in_flight -= 1
-            self.in_flight -= 1
+        size = delivery.work.size_bytes
+        lane.held_bytes += size
+        if lane.is_slow:
+            self.slow_in_flight += 1
+            self._slow_bytes += size
+        lane.workspace.in_flight += 1
+        delivery.started_at = now
+        bucket = lane.bucket
+        paid = bucket is not None and bucket.take(now)
+        started = self._start(delivery, lane)
+        if bucket is None and lane.bucket is not None:
+            lane.bucket.take(now)  # its limit was learnt with this very one
+        if not started:
+            if paid and bucket is not None:
+                bucket.give_back()
+            self._free_slot(lane, delivery)
             if not lane.in_flight and not lane.queue:
-                self._rest(delivery.subscription_id, lane)
+                self._rest(lane)
 
-    def _rest(self, subscription_id: str, lane: Lane) -> None:
-        # A slow endpoint is remembered, so that the next burst doesn't have to find it out again.
-        if lane.latency_seconds <= SLOW_SECONDS:
-            self._lanes.pop(subscription_id, None)
-        elif len(self._lanes) > _MAX_REMEMBERED:
-            self._lanes = {key: kept for key, kept in self._lanes.items() if kept.in_flight or kept.queue}
+    def _free_slot(self, lane: Lane, delivery: Delivery) -> None:
+        lane.in_flight -= 1
+        self.in_flight -= 1
+        size = delivery.work.size_bytes
+        lane.held_bytes -= size
+        if lane.is_slow:
+            self.slow_in_flight -= 1
+            self._slow_bytes -= size
+        lane.workspace.in_flight -= 1
+
+    def _enqueue(self, lane: Lane, delivery: Delivery) -> None:
+        if lane.queue is None:
+            lane.queue = deque()
+        lane.queue.append(delivery)
+        lane.held_bytes += delivery.work.size_bytes
+        if lane.is_slow:
+            self._slow_bytes += delivery.work.size_bytes
+        self._idle.pop(lane.subscription_id, None)
+        self._waiting[lane.subscription_id] = lane
+
+    def _leave(self, lane: Lane, delivery: Delivery) -> None:
+        lane.held_bytes -= delivery.work.size_bytes
+        if lane.is_slow:
+            self._slow_bytes -= delivery.work.size_bytes
+        if delivery.held:
+            delivery.held = False
+            self.held -= 1
+            self._held_bytes -= delivery.work.size_bytes
+            delivery.work.partition.waiting -= 1
+        else:
+            self.queued -= 1
+
+    def _pump(self, lane: Lane, now: float) -> None:
+        """Start what waits in a lane, as far as its endpoint, its share and the process allow."""
+        queue = lane.queue
+        while queue:
+            if not (lane.breaker.is_open and lane.breaker.refuses(now)):
+                if self.in_flight >= self._max:
+                    break
+                if self._judge(lane, now) and self._is_over_share(lane, now):
+                    break
+                if not lane.may_send(now):
+                    break
+            delivery = queue.popleft()
+            self._leave(lane, delivery)
+            self._take_slot(lane, delivery)
+            queue = lane.queue
+        if not queue:
+            self._waiting.pop(lane.subscription_id, None)

@@ -93,9 +93,7 @@ class LogCheck:
             delivery.role.active.discard(delivery)
             delivery.work.done()
             return
-        partition = delivery.work.partition
-        if partition.lookups_left:
-            partition.lookups_left -= 1
+        delivery.work.partition.unknown_to_log(delivery.work.offset)
         if self._index.get(delivery.subscription_id) is None:
             self._look_up(delivery)
         else:

@@ -12,9 +12,11 @@ from dispatcher.core.matching import SubscriptionIndex
 from dispatcher.core.model import RetryTier, Subscription
 from dispatcher.core.sealing import Keyring
 from dispatcher.core.topics import TopicNames
-from dispatcher.metrics import Metrics
+from dispatcher.metrics import Metrics, quantiles
 from dispatcher.pipeline.attempts import Attempts, RequestTemplates
+from dispatcher.pipeline.endpoint_health import EndpointHealth, HealthOutside
 from dispatcher.pipeline.intake import OwnIntake, SourceIntake
+from dispatcher.pipeline.lane_clock import LaneClock
 from dispatcher.pipeline.lanes import Lanes
 from dispatcher.pipeline.log_buffer import LogBuffer
 from dispatcher.pipeline.log_check import LogCheck
@@ -24,10 +26,12 @@ from dispatcher.pipeline.work import Delivery, Window
 from dispatcher.ports import (
     Clock,
     DeliveryLogWriter,
+    EndpointHealthStore,
     RecordConsumer,
     RecordProducer,
     Sender,
     SubscriptionLookup,
+    WebhookReader,
 )
 
 log = structlog.get_logger(__name__)
@@ -37,25 +41,38 @@ _BACK_OFF_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What the pipeline needs of the outside."""
+    """What the pipeline needs of the outside; without `health` and `webhooks` no endpoint's failures are followed."""
 
     sender: Sender
     producer: RecordProducer
     delivery_log: DeliveryLogWriter
     subscriptions: SubscriptionLookup
     clock: Clock
+    health: EndpointHealthStore | None = None
+    webhooks: WebhookReader | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds and choices that come from the settings; without a catalogue no event is looked up in one."""
+    """Bounds and choices that come from the settings; without a catalogue no event is looked up in one.
+
+    Attributes:
+        auto_disable_ms: How long a webhook may do nothing but fail before it is disabled.
+        outcomes: Whether each finished delivery is also written to the outcomes topic.
+        owner: Tells this worker from every other.
+    """
 
     max_in_flight: int = 4096
+    max_in_flight_per_webhook: int = 4096
+    circuit_wait_ms: int = 3_600_000
     max_event_bytes: int = 1_048_576
     default_workspace: str | None = None
     user_agent: str = "Dispatcher-Webhooks/1.0"
     catalogue: Catalogue | None = None
     refuses_off_catalogue: bool = False
+    auto_disable_ms: int = 5 * 86_400_000
+    outcomes: bool = False
+    owner: str = "worker"
 
 
 class Pipeline:
@@ -92,7 +109,10 @@ class Pipeline:
         self._disabling: dict[Subscription, list[Callable[[], None]]] = {}
         window = Window()
         self.buffer = LogBuffer(outside.delivery_log, metrics, self._wake)
-        self.settlement = Settlement(names, outside.producer, self.buffer, metrics, fatal)
+        self.settlement = Settlement(
+            names, outside.producer, self.buffer, metrics, fatal, limits.circuit_wait_ms, outcomes=limits.outcomes
+        )
+        self.health = self._health_of(names)
         attempts = Attempts(
             index,
             RequestTemplates(keyring, limits.user_agent),
@@ -103,8 +123,17 @@ class Pipeline:
             metrics,
             self._disable,
             self._wake,
+            self.health,
         )
-        self.lanes = Lanes(attempts.start, limits.max_in_flight, asyncio.get_running_loop().time)
+        self._lane_clock = LaneClock(self._tick)
+        self.lanes = Lanes(
+            attempts.start,
+            attempts.look_up,
+            limits.max_in_flight,
+            limits.max_in_flight_per_webhook,
+            window,
+            self._lane_clock,
+        )
         attempts.lanes = self.lanes
         self._engine = Engine(
             self.lanes, window, self.buffer, self.settlement, metrics, outside.clock, gate, self._check_for
@@ -143,18 +172,41 @@ class Pipeline:
         Raises:
             MisconfiguredError: Kafka refuses for good.
         """
-        async with asyncio.TaskGroup() as group:
-            for role in self.roles:
-                group.create_task(role.run(), name=f"role {role.name}")
+        following = asyncio.get_running_loop().create_task(self.health.run()) if self.health is not None else None
+        if following is not None:
+            following.add_done_callback(self._ended)
+            self._tasks.add(following)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for role in self.roles:
+                    group.create_task(role.run(), name=f"role {role.name}")
+        finally:
+            if following is not None:
+                following.cancel()
 
     async def stop(self) -> None:
-        """Stop every role side by side, then write what is left of the delivery log; at most about 20 s."""
+        """Stop every role side by side, then write what is left of the delivery log; at most about 22 s."""
         await asyncio.gather(*(role.stop() for role in self.roles), return_exceptions=True)
         await self.buffer.close(2.0)
+        if self.health is not None:
+            await self.health.stop(2.0)
+        self._lane_clock.stop()
+
+    def _health_of(self, names: TopicNames) -> EndpointHealth | None:
+        outside, limits = self._outside, self._limits
+        if outside.health is None or outside.webhooks is None:
+            return None
+        needed = HealthOutside(outside.health, outside.webhooks, outside.subscriptions, outside.producer, outside.clock)
+        return EndpointHealth(
+            needed, self._index.get, names.outcomes, limits.auto_disable_ms, limits.owner, self._metrics
+        )
 
     def _add(self, role: Role) -> Role:
         self.roles.append(role)
         return role
+
+    def _tick(self) -> None:
+        self.lanes.tick()
 
     def _wake(self) -> None:
         self._engine.wake()
@@ -173,15 +225,23 @@ class Pipeline:
         task.add_done_callback(self._ended)
 
     async def _disable_durably(self, subscription: Subscription, reason: str) -> None:
+        now_ms = self._outside.clock.now_ms()
+
+        def disabled() -> None:
+            for then in self._disabling.pop(subscription):
+                then()
+
         while True:
             try:
-                await self._outside.subscriptions.disable(subscription, reason, self._outside.clock.now_ms())
+                if self.health is not None:
+                    await self.health.disable_gone(subscription, now_ms, disabled)
+                else:
+                    await self._outside.subscriptions.disable(subscription, reason, now_ms)
+                    disabled()
                 break
             except UnavailableError as error:
                 log.warning("subscription can't be disabled; trying again", id=subscription.id, error=str(error))
                 await asyncio.sleep(_BACK_OFF_SECONDS)
-        for then in self._disabling.pop(subscription):
-            then()
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
@@ -192,6 +252,23 @@ class Pipeline:
         metrics = self._metrics
         metrics.gauge("in_flight_deliveries", "Requests under way", lambda: self.lanes.in_flight)
         metrics.gauge("queued_deliveries", "Deliveries that wait in their lane", lambda: self.lanes.queued)
+        metrics.gauge("held_deliveries", "Deliveries of own topics that wait for their lane", lambda: self.lanes.held)
+        metrics.gauge(
+            "slow_in_flight_deliveries", "Requests under way to slow endpoints", lambda: self.lanes.slow_in_flight
+        )
+        metrics.labelled_gauge("lanes", "Lanes that work or are remembered", "state", self.lanes.count_states)
+        metrics.labelled_gauge(
+            "lane_limit_requests",
+            "Requests that a lane may have under way, over all lanes",
+            "quantile",
+            lambda: quantiles(lane.limit.current for lane in self.lanes.known),
+        )
+        metrics.labelled_gauge(
+            "lane_latency_seconds",
+            "Smoothed duration of a lane's attempts, over all lanes",
+            "quantile",
+            lambda: quantiles(lane.limit.latency_seconds for lane in self.lanes.known),
+        )
         metrics.gauge("held_event_bytes", "Payload bytes still needed", lambda: window.held_bytes)
         metrics.gauge("unlogged_outcomes", "Outcomes not in the delivery log yet", lambda: len(self.buffer))
         metrics.gauge(

@@ -19,7 +19,7 @@ from dispatcher.pipeline.lanes import Lanes, Verdict
 from dispatcher.pipeline.log_buffer import LogBuffer
 from dispatcher.pipeline.log_check import LogCheck
 from dispatcher.pipeline.settlement import Settlement
-from dispatcher.pipeline.work import OPEN, Delivery, PartitionState, Window
+from dispatcher.pipeline.work import Delivery, PartitionState, Window
 from dispatcher.ports import Clock, CommitPoint, ConsumedRecord, Partition, RecordConsumer, UnreadableRecord
 
 log = structlog.get_logger(__name__)
@@ -37,8 +37,10 @@ RETRY_SECONDS = 0.05
 LONGEST_REST_SECONDS = 30.0
 DRAIN_SECONDS = 12.0
 HAND_OVER_SECONDS = 5.0
+NOTED_RECORDS = 1_000
+"""So many records are taken up at most before the note beside a commit says so."""
 LOOKUPS = 16_384
-"""After an unclean end: as many deliveries may be unknown to the log as were in flight or not logged yet."""
+"""After an unclean end: as many deliveries that were taken up after the last note may be unknown to the log."""
 
 
 _STOP = -1
@@ -352,11 +354,15 @@ class Role:
             case Verdict.FULL:
                 return False
             case Verdict.SLOW:
+                # Each worker has a part of a rate limit: on one partition, a backlog would only ever get one part.
+                spread = engine.lanes.is_rate_limited(delivery)
                 if isinstance(self._intake, SourceIntake):
                     engine.metrics.spilled.inc()
-                    engine.settlement.spill(delivery, "slow_lane", engine.clock.now_ms())
+                    engine.settlement.spill(delivery, "slow_lane", engine.clock.now_ms(), spread=spread)
+                elif delivery.work.partition.waiting < HOLD_RECORDS and engine.lanes.may_hold:
+                    engine.lanes.hold(delivery)
                 else:
-                    engine.settlement.park(delivery, engine.clock.now_ms())
+                    engine.settlement.park(delivery, engine.clock.now_ms(), spread=spread)
                 return True
 
     def _checked(self, delivery: Delivery) -> None:
@@ -440,7 +446,7 @@ class Role:
 
     async def _open(self) -> None:
         epoch = self._epoch
-        points = {key: CommitPoint(state.tracker.position, OPEN) for key, state in self._partitions.items()}
+        points = {key: CommitPoint(state.tracker.position, state.open_note) for key, state in self._partitions.items()}
         if not points or await self._consumer.commit(epoch, points):
             self._opened = epoch == self._epoch
             # A poll that began before may have brought records already.
@@ -457,17 +463,20 @@ class Role:
     async def _commit(self, *, final: bool) -> None:
         points: dict[Partition, CommitPoint] = {}
         states = self._partitions
+        taken_up = {key: state.tracker.position for key, state in states.items()}
         for key, state in states.items():
             offset = state.tracker.committable()
             if final and self._opened:
                 points[key] = CommitPoint(offset, state.note)
-            elif state.tracker.to_commit() is not None:
-                points[key] = CommitPoint(offset, OPEN)
+            elif state.tracker.to_commit() is not None or state.tracker.position - state.noted > NOTED_RECORDS:
+                # Where one record holds the offset back, what was taken up behind it is still to be noted.
+                points[key] = CommitPoint(offset, state.open_note)
         if not points:
             return
         if await self._consumer.commit(self._epoch, points):
             for key, point in points.items():
                 states[key].tracker.committed(point.offset)
+                states[key].noted = max(states[key].noted, taken_up[key])
         else:
             self._engine.metrics.commit_failures.labels(self.name).inc()
 

@@ -7,16 +7,21 @@ has it. Nothing else completes a record.
 import asyncio
 from collections.abc import Callable
 
-from dispatcher.core.delivery_log import DeliveryStatus, LogEntry
+import structlog
+
+from dispatcher.core.delivery_log import TERMINAL, DeliveryStatus, LogEntry
 from dispatcher.core.exchange import Response
 from dispatcher.core.model import DeadLetterReason, Origin, RecordHeaders
 from dispatcher.core.outcome import DeadLetter, Delivered, Outcome, Retry, describe
+from dispatcher.core.outcome_records import delivery_finished
 from dispatcher.core.records import BadRecord, DeliveryRecord, bad_record_headers, encode_headers
 from dispatcher.core.topics import TopicNames
 from dispatcher.metrics import Metrics
 from dispatcher.pipeline.log_buffer import LogBuffer
 from dispatcher.pipeline.work import Delivery, RecordWork
 from dispatcher.ports import OutgoingRecord, RecordProducer, RejectedRecordError
+
+log = structlog.get_logger(__name__)
 
 MAX_PARKED_MS = 3 * 86_400_000
 
@@ -32,6 +37,8 @@ class Settlement:
         buffer: Takes log entries.
         metrics: Counts.
         fatal: Told of what no trying again can mend; ends the process.
+        circuit_wait_ms: How long a last attempt waits for an open circuit.
+        outcomes: Whether each finished delivery is also written to the outcomes topic.
 
     Attributes:
         producing: How many deliveries and bad records wait for their produce to be acknowledged, or for their
@@ -39,13 +46,23 @@ class Settlement:
     """
 
     def __init__(
-        self, names: TopicNames, producer: RecordProducer, buffer: LogBuffer, metrics: Metrics, fatal: Fatal
+        self,
+        names: TopicNames,
+        producer: RecordProducer,
+        buffer: LogBuffer,
+        metrics: Metrics,
+        fatal: Fatal,
+        circuit_wait_ms: int = 3_600_000,
+        *,
+        outcomes: bool = False,
     ) -> None:
         self._names = names
         self._producer = producer
         self._buffer = buffer
         self._metrics = metrics
         self._fatal = fatal
+        self._circuit_wait_ms = circuit_wait_ms
+        self._outcomes = outcomes
         self.producing = 0
 
     def attempted(self, delivery: Delivery, response: Response, outcome: Outcome, now_ms: int) -> None:
@@ -58,6 +75,7 @@ class Settlement:
             now_ms: When it ended, unix milliseconds.
         """
         delivery.first_attempt_ms = delivery.first_attempt_ms or now_ms
+        delivery.parked_since_ms = None  # it waited for this step
         entry = _entry(delivery, now_ms)
         entry.attempt = delivery.attempt
         entry.duration_ms = response.duration_ms
@@ -91,21 +109,26 @@ class Settlement:
         entry.reason = reason
         self.log(delivery, entry)
 
-    def spill(self, delivery: Delivery, reason: str, now_ms: int) -> None:
-        """Move a delivery to the overflow topic, no attempt charged."""
-        self._produce(delivery, self._names.overflow, self._record(delivery, reason=reason), None, now_ms)
+    def spill(self, delivery: Delivery, reason: str, now_ms: int, *, spread: bool = False) -> None:
+        """Move a delivery to the overflow topic, no attempt charged; `spread`: to any worker's partition."""
+        record = self._record(delivery, reason=reason)
+        self._produce(delivery, self._names.overflow, record, None, now_ms, spread=spread)
 
-    def park(self, delivery: Delivery, now_ms: int) -> None:
+    def park(self, delivery: Delivery, now_ms: int, *, spread: bool = False) -> None:
         """Move a delivery to the first tier, no attempt charged; one that is parked for too long expires."""
-        if delivery.parked_since_ms is None:
-            delivery.parked_since_ms = now_ms
-        if now_ms - delivery.parked_since_ms > MAX_PARKED_MS:
+        if self._parked_ms(delivery, now_ms) > MAX_PARKED_MS:
             self.failed_unsent(delivery, DeadLetterReason.EXPIRED, "no room in its lane for 3 days", now_ms)
-            return
-        tier = self._names.tiers[0]
-        record = self._record(delivery, not_before_ms=now_ms + tier.delay_ms, reason="parked")
-        self._metrics.parked.inc()
-        self._produce(delivery, self._names.retry(tier), record, None, now_ms)
+        else:
+            self._metrics.parked.inc()
+            self._produce_to_first_tier(delivery, "parked", now_ms, spread=spread)
+
+    def wait_for_circuit(self, delivery: Delivery, now_ms: int) -> None:
+        """Let a last attempt that meets an open circuit wait in the first tier, and fail where it has waited enough."""
+        if self._parked_ms(delivery, now_ms) >= self._circuit_wait_ms:
+            words = "the circuit was open for as long as a last attempt waits"
+            self.failed_unsent(delivery, DeadLetterReason.CIRCUIT_OPEN, words, now_ms)
+        else:
+            self._produce_to_first_tier(delivery, "circuit_open", now_ms)
 
     def bad_record(self, work: RecordWork, letter: BadRecord, value: bytes | None, kept: RecordHeaders) -> None:
         """Move a record that is no event to the dead-letter topic.
@@ -132,10 +155,17 @@ class Settlement:
         self._place(outgoing, work, placed, None if is_pointer else refused)
 
     def log(self, delivery: Delivery, entry: LogEntry) -> None:
-        """Write an entry; when it is durable, the delivery's part of its record is done."""
+        """Write an entry; when it is durable, the delivery's part of its record is done.
+
+        With the outcomes topic on, a finished delivery's outcome is durable there before it is in the log: what the log
+        has is not looked at again after a crash.
+        """
         self._metrics.deliveries.counts[entry.status] += 1
         delivery.role.active.discard(delivery)
-        self._buffer.append(entry, delivery.work)
+        if self._outcomes and entry.status in TERMINAL:
+            self._produce_outcome(delivery, entry)
+        else:
+            self._buffer.append(entry, delivery.work)
 
     def log_late(self, delivery: Delivery, response: Response, now_ms: int) -> None:
         """Log a success that came after its delivery was handed over, so that it is not sent once more."""
@@ -145,7 +175,38 @@ class Settlement:
         entry.duration_ms = response.duration_ms
         entry.response_code = response.status
         entry.response_body = response.body
-        self._buffer.append(entry, None)
+        if self._outcomes:
+            self._produce_late_outcome(delivery, entry)
+        else:
+            self._buffer.append(entry, None)
+
+    def _produce_outcome(self, delivery: Delivery, entry: LogEntry) -> None:
+        def placed() -> None:
+            self._metrics.outcomes.counts[entry.status] += 1
+            self._buffer.append(entry, delivery.work)
+
+        def refused() -> None:
+            log.error("Kafka refuses the outcome of a delivery", delivery_id=delivery.id)
+            self._buffer.append(entry, delivery.work)
+
+        self._place(self._outcome_record(delivery, entry), delivery.work, placed, refused)
+
+    def _produce_late_outcome(self, delivery: Delivery, entry: LogEntry) -> None:
+        """Produce the outcome of a delivery that was handed over, then log it; nothing waits for it.
+
+        Where that fails it isn't logged: whoever has the delivery now sends it once more, and produces an outcome.
+        """
+
+        def ended(done: "asyncio.Future[None]") -> None:
+            if not done.cancelled() and done.exception() is None:
+                self._metrics.outcomes.counts[entry.status] += 1
+                self._buffer.append(entry, None)
+
+        self._producer.produce(self._outcome_record(delivery, entry)).add_done_callback(ended)
+
+    def _outcome_record(self, delivery: Delivery, entry: LogEntry) -> OutgoingRecord:
+        value = delivery_finished(entry, entry.attempt or delivery.attempt - 1)
+        return OutgoingRecord(self._names.outcomes, delivery.subscription_id.encode(), value, ())
 
     def _dead_letter(
         self, delivery: Delivery, reason: DeadLetterReason, entry: LogEntry, *, made: int, status: int
@@ -155,6 +216,17 @@ class Settlement:
         record = self._record(delivery, made=made, reason=reason.value)
         record.http_status, record.error = status, entry.error
         self._produce(delivery, self._names.dead_letter, record, entry, entry.at_ms)
+
+    def _parked_ms(self, delivery: Delivery, now_ms: int) -> int:
+        """Return how long a delivery has been waiting for its next step, which begins now where it hasn't."""
+        if delivery.parked_since_ms is None:
+            delivery.parked_since_ms = now_ms
+        return now_ms - delivery.parked_since_ms
+
+    def _produce_to_first_tier(self, delivery: Delivery, reason: str, now_ms: int, *, spread: bool = False) -> None:
+        tier = self._names.tiers[0]
+        record = self._record(delivery, not_before_ms=now_ms + tier.delay_ms, reason=reason)
+        self._produce(delivery, self._names.retry(tier), record, None, now_ms, spread=spread)
 
     def _record(
         self, delivery: Delivery, *, made: int | None = None, not_before_ms: int = 0, reason: str = ""
@@ -173,7 +245,14 @@ class Settlement:
         )
 
     def _produce(
-        self, delivery: Delivery, topic: str, record: DeliveryRecord, entry: LogEntry | None, now_ms: int
+        self,
+        delivery: Delivery,
+        topic: str,
+        record: DeliveryRecord,
+        entry: LogEntry | None,
+        now_ms: int,
+        *,
+        spread: bool = False,
     ) -> None:
         event = delivery.event
         delivery.role.active.discard(delivery)
@@ -189,7 +268,7 @@ class Settlement:
         def refused() -> None:
             self._produce_pointer(delivery, record, entry or _entry(delivery, now_ms))
 
-        outgoing = OutgoingRecord(topic, record.key, event.value, encode_headers(record, event.headers))
+        outgoing = OutgoingRecord(topic, record.key, event.value, encode_headers(record, event.headers), spread)
         self._place(outgoing, delivery.work, placed, refused)
 
     def _produce_pointer(self, delivery: Delivery, record: DeliveryRecord, entry: LogEntry) -> None:

@@ -12,7 +12,10 @@ from dispatcher.core.offsets import OffsetTracker
 from dispatcher.ports import CommitPoint, ConsumedRecord, UnreadableRecord
 
 OPEN = "open"
-"""Commit metadata of a partition that somebody works on: after a crash, its records may be done in part."""
+"""Commit metadata of a partition that somebody works on: after a crash, its records may be done in part.
+
+`open 1234` says besides that records before offset 1234 were taken up.
+"""
 
 CLEAN = "clean"
 """Commit metadata of a partition that was left with nothing unfinished."""
@@ -51,21 +54,27 @@ class PartitionState:
         held_bytes: Their bytes.
         expanding: How many of the records being worked on have a fan-out that isn't made to its end.
         lookups_left: What is left of `lookups`; 0 after a clean end.
+        noted: The position up to which a note beside a commit says that records were taken up, its own or a former
+            owner's.
         working_bytes: What the incomplete records take of the window.
         produces: What was produced for them and isn't acknowledged yet.
+        waiting: How many of its deliveries wait for their lane beyond that lane's queue.
         ended: True once the assignment is over.
     """
 
     __slots__ = (
+        "_taken_up_to",
         "ended",
         "expanding",
         "held_bytes",
         "hold",
         "lookups_left",
+        "noted",
         "partition",
         "produces",
         "topic",
         "tracker",
+        "waiting",
         "working_bytes",
     )
 
@@ -76,15 +85,33 @@ class PartitionState:
         self.hold: deque[tuple[int, ConsumedRecord | UnreadableRecord]] = deque()
         self.expanding = 0
         self.held_bytes = 0
-        self.lookups_left = lookups if start.metadata == OPEN else 0
+        state, _, taken_up = start.metadata.partition(" ")
+        self.lookups_left = lookups if state == OPEN else 0
+        self._taken_up_to = int(taken_up) if lookups and taken_up.isdecimal() else start.offset
+        self.noted = max(self._taken_up_to, start.offset)
         self.working_bytes = 0
         self.produces: set[asyncio.Future[None]] = set()
+        self.waiting = 0
         self.ended = False
+
+    def unknown_to_log(self, offset: int) -> None:
+        """Note that the log doesn't know a delivery of a record that was looked up.
+
+        Those that a former owner took up without a doubt don't count: they may have been moved elsewhere.
+        """
+        if self.lookups_left and offset >= self._taken_up_to:
+            self.lookups_left -= 1
+
+    @property
+    def open_note(self) -> str:
+        """What is to stand beside a commit while it is worked on."""
+        taken_up = max(self.noted, self.tracker.position)
+        return f"{OPEN} {taken_up}" if taken_up > self.tracker.committable() else OPEN
 
     @property
     def note(self) -> str:
         """What is to stand beside its last commit: a former owner's open end stays open until it is looked through."""
-        return OPEN if len(self.tracker) or self.lookups_left else CLEAN
+        return self.open_note if len(self.tracker) or self.lookups_left else CLEAN
 
     def end(self, window: Window) -> None:
         """End the assignment: incomplete records are somebody else's now.
@@ -108,12 +135,12 @@ class RecordWork:
         window: Where that is given back.
     """
 
-    __slots__ = ("_open", "_size_bytes", "_window", "expanding", "offset", "partition")
+    __slots__ = ("_open", "_window", "expanding", "offset", "partition", "size_bytes")
 
     def __init__(self, partition: PartitionState, offset: int, size_bytes: int, window: Window) -> None:
         self.partition = partition
         self.offset = offset
-        self._size_bytes = size_bytes
+        self.size_bytes = size_bytes
         self._window = window
         self._open = 1
         self.expanding = False
@@ -131,8 +158,8 @@ class RecordWork:
         if self._open == 0:
             partition = self.partition
             if not partition.ended:
-                partition.working_bytes -= self._size_bytes
-                self._window.held_bytes -= self._size_bytes
+                partition.working_bytes -= self.size_bytes
+                self._window.held_bytes -= self.size_bytes
             partition.tracker.complete(self.offset)
 
 
@@ -161,6 +188,9 @@ class Delivery:
         work: The record that it belongs to.
         role: The role that read the record.
         in_flight: True while an attempt is under way, or its end waits for the subscription to be disabled.
+        held: True while it waits for its lane beyond that lane's queue.
+        probe: True for an attempt that is to find out whether its lane's circuit may close.
+        started_at: When its attempt began, by the lane clock.
         given_away: True once the delivery was handed over: what its attempt brings changes nothing any more.
     """
 
@@ -169,11 +199,14 @@ class Delivery:
         "event",
         "first_attempt_ms",
         "given_away",
+        "held",
         "id",
         "in_flight",
         "parked_since_ms",
+        "probe",
         "role",
         "run",
+        "started_at",
         "subscription",
         "subscription_id",
         "work",
@@ -195,3 +228,6 @@ class Delivery:
         self.role = role
         self.in_flight = False
         self.given_away = False
+        self.held = False
+        self.probe = False
+        self.started_at = 0.0

@@ -1,18 +1,20 @@
 """A webhook receiver in a process of its own, cheap enough to share two cores with what is measured.
 
-It answers 200 to everything, counts, and can wait before it answers. Requests of the usual shape (a POST with a
-Content-Length, wholly in one segment) are cut out by hand; everything else goes through httptools.
+It counts by the first segment of the path, which also says how it answers: `/wait-100/…` 200 after 100 ms, `/hang/…`
+never, `/fail/…` 500, everything else 200 at once. Requests of the usual shape (a POST with a Content-Length, wholly in
+one segment) are cut out by hand; everything else goes through httptools.
 
-    python -m tests.bench.receiver --port 0 --delay-ms 0
+    python -m tests.bench.receiver --port 0
 
-prints `{"port": 12345}` and serves until it is ended. `GET /stats` answers with counts, `POST /reset` clears them,
-`--stop-with-parent` ends it with its parent process.
+prints `{"port": 12345}` and serves until it is ended. `GET /stats` answers with counts and latencies by segment,
+`GET /counts` with counts only, `POST /reset` clears them, `--stop-with-parent` ends it with its parent process.
 """
 
 import argparse
 import asyncio
 import ctypes
 import json
+import re
 import signal
 import sys
 import time
@@ -21,55 +23,64 @@ import httptools
 import uvloop
 
 _OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
+_FAILED = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+_SEGMENT = re.compile(rb"[^/ ?]*").match
 _MAX_SAMPLES = 200_000
 _SENT_AT = b'"sent_at_ms":'
 _LENGTH = b"ontent-length: "
 _LENGTH_LOWER = b"content-length: "
 
 
-class Counts:
-    """What was received since the last reset; times are unix milliseconds."""
+class Group:
+    """What came to paths that begin with one segment since the last reset.
 
-    def __init__(self) -> None:
+    Args:
+        name: The segment.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.hangs = name == "hang"
+        self.answer = _FAILED if name == "fail" else _OK
+        self.delay_seconds = float(name[5:]) / 1000 if name.startswith("wait-") else 0.0
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
         self.count = 0
-        self.first_ms = 0.0
-        self.last_ms = 0.0
         self.latencies_ms: list[float] = []
 
     def note(self, data: bytes) -> None:
         """Count one webhook; where its body carries `sent_at_ms`, keep how long it took."""
         self.count += 1
         at = data.find(_SENT_AT)
-        if at >= 0 or self.count == 1:
-            now = time.time() * 1000
-            if not self.first_ms:
-                self.first_ms = now
-            if at >= 0 and len(self.latencies_ms) < _MAX_SAMPLES:
-                end = at + len(_SENT_AT)
-                number = data[end : end + 24].lstrip().split(b",", 1)[0].split(b"}", 1)[0]
-                self.latencies_ms.append(round(now - float(number), 3))
+        if at >= 0 and len(self.latencies_ms) < _MAX_SAMPLES:
+            end = at + len(_SENT_AT)
+            number = data[end : end + 24].lstrip().split(b",", 1)[0].split(b"}", 1)[0]
+            self.latencies_ms.append(round(time.time() * 1000 - float(number), 3))
 
-    def show(self) -> bytes:
+
+class Groups(dict[bytes, Group]):
+    """All groups by their segment; asked for one, it is made."""
+
+    def __missing__(self, segment: bytes) -> Group:
+        """Make a group."""
+        group = self[segment] = Group(segment.decode())
+        return group
+
+    def show(self, *, latencies: bool) -> bytes:
         """Return the counts as JSON."""
-        return json.dumps(
-            {
-                "count": self.count,
-                "first_ms": self.first_ms,
-                "last_ms": self.last_ms,
-                "latencies_ms": self.latencies_ms,
+        found: dict[str, object] = {name.decode(): each.count for name, each in self.items()}
+        if latencies:
+            found = {
+                name.decode(): {"count": each.count, "latencies_ms": each.latencies_ms} for name, each in self.items()
             }
-        ).encode()
+        return json.dumps(found).encode()
 
 
 class Receiver(asyncio.Protocol):
     """One connection."""
 
-    counts: Counts
-    delay_seconds: float
+    groups: Groups
 
     def connection_made(self, transport) -> None:
         """Start without a parser: the usual request needs none."""
@@ -83,7 +94,7 @@ class Receiver(asyncio.Protocol):
             at = data.find(_LENGTH)
             if at < 0:
                 at = data.find(_LENGTH_LOWER) + 1
-            if data.startswith((b"POST /reset", b"GET ")) or not 0 < at < head_end:
+            if not data.startswith(b"POST /") or data.startswith(b"POST /reset") or not 0 < at < head_end:
                 self._parse(data)
                 return
             at += 15
@@ -91,16 +102,20 @@ class Receiver(asyncio.Protocol):
             if head_end + 4 + length != len(data):
                 self._parse(data)
                 return
-            self.counts.note(data)
-            self._answer()
+            self._answer(self.groups[_SEGMENT(data, 6).group()], data)
         else:
             self.parser.feed_data(data)
 
-    def _answer(self) -> None:
-        if self.delay_seconds:
-            asyncio.get_running_loop().call_later(self.delay_seconds, self.transport.write, _OK)
-        else:
-            self.transport.write(_OK)
+    def _answer(self, group: Group, data: bytes) -> None:
+        group.note(data)
+        if group.delay_seconds:
+            asyncio.get_running_loop().call_later(group.delay_seconds, self._write, group.answer)
+        elif not group.hangs:
+            self.transport.write(group.answer)
+
+    def _write(self, answer: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(answer)
 
     def _parse(self, data: bytes) -> None:
         self.parser = httptools.HttpRequestParser(self)
@@ -119,35 +134,26 @@ class Receiver(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Answer a parsed request."""
-        if self.path == b"/stats":
-            answer = self.counts.show()
+        if self.path in {b"/stats", b"/counts"}:
+            answer = self.groups.show(latencies=self.path == b"/stats")
             head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(answer)}\r\n\r\n"
             self.transport.write(head.encode() + answer)
         elif self.path == b"/reset":
-            self.counts.reset()
+            for group in self.groups.values():
+                group.reset()
             self.transport.write(_OK)
         else:
-            self.counts.note(self.body)
-            self._answer()
+            self._answer(self.groups[_SEGMENT(self.path, 1).group()], self.body)
 
 
-def _note_last(counts: Counts, seen: int, loop: asyncio.AbstractEventLoop) -> None:
-    # The clock is not read for each request; the last one's time is good to 5 ms.
-    if counts.count != seen:
-        counts.last_ms = time.time() * 1000
-    loop.call_later(0.005, _note_last, counts, counts.count, loop)
-
-
-async def serve(port: int, delay_ms: float) -> None:
+async def serve(port: int) -> None:
     """Serve until the process is ended."""
     loop = asyncio.get_running_loop()
-    Receiver.counts = Counts()
-    Receiver.delay_seconds = delay_ms / 1000
+    Receiver.groups = Groups()
     server = await loop.create_server(Receiver, "127.0.0.1", port, backlog=4096)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    _note_last(Receiver.counts, 0, loop)
     print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
     await stopped.wait()
 
@@ -156,12 +162,11 @@ def main() -> None:
     """Read the arguments and serve."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--delay-ms", type=float, default=0)
     parser.add_argument("--stop-with-parent", action="store_true")
     options = parser.parse_args()
     if options.stop_with_parent and sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-    uvloop.run(serve(options.port, options.delay_ms))
+    uvloop.run(serve(options.port))
 
 
 if __name__ == "__main__":

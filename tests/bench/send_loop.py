@@ -110,9 +110,9 @@ async def _run(sender: Sender, request: Request, requests: int, concurrency: int
 
 
 @asynccontextmanager
-async def running_receiver(*, delay_ms: float = 0):
+async def running_receiver():
     """Run a receiver in a process of its own; yields its base URL."""
-    command = ("-m", "tests.bench.receiver", "--delay-ms", str(delay_ms), "--stop-with-parent")
+    command = ("-m", "tests.bench.receiver", "--stop-with-parent")
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
     try:
         port = json.loads(await process.stdout.readline())["port"]

@@ -1,6 +1,10 @@
 """Lag and single reads on a real broker."""
 
+import asyncio
+import contextlib
+
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import TopicPartition
 
@@ -22,6 +26,13 @@ def bootstrap(services):
 @pytest.fixture
 async def lags(bootstrap):
     reader = LagReader(quick(bootstrap))
+    # A broker that has just started has no group coordinator for a moment.
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(UnavailableError):
+                await reader.members("any")
+                break
+            await asyncio.sleep(0.1)
     yield reader
     await reader.stop()
 
@@ -52,6 +63,20 @@ async def test_lag_counts_to_the_last_stable_offset(bootstrap, lags, unique_name
         await producer.send_and_wait(topic, b"v", partition=0)
         assert await lags.lag(group, [topic]) == {(topic, 0): 0}
         await producer.abort_transaction()
+
+
+async def test_members_are_counted(bootstrap, lags, unique_name):
+    """A group has as many members as consumers joined it, and none where nobody ever did."""
+    topic, group = unique_name("topic"), unique_name("group")
+    await make_topic(bootstrap, topic, partitions=2)
+    assert await lags.members(group) == 0
+    async with contextlib.AsyncExitStack() as stack:
+        for expected in (1, 2):
+            consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, group_id=group)
+            await consumer.start()
+            stack.push_async_callback(consumer.stop)
+            assert await lags.members(group) == expected
+    assert await lags.members(group) == 0
 
 
 async def test_ping_says_whether_a_broker_answers(bootstrap, lags, unused_tcp_port):

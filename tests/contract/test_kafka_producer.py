@@ -64,6 +64,15 @@ async def test_keys_go_where_other_clients_put_them(bootstrap, producer, unique_
     assert all(len(partitions) == 1 for partitions in where.values())
 
 
+async def test_spread_records_go_to_every_partition(bootstrap, producer, unique_name):
+    """Records of one key that ask for it go to partitions in turn, with their key."""
+    topic = await make_topic(bootstrap, unique_name("out"), 3)
+    await asyncio.gather(*(producer.produce(OutgoingRecord(topic, b"k", b"", (), spread=True)) for _ in range(9)))
+    found = await read_all(bootstrap, topic, 9)
+    assert sorted(record.partition for record in found) == sorted([0, 1, 2] * 3)
+    assert {record.key for record in found} == {b"k"}
+
+
 async def test_null_values_and_null_keys_are_written(bootstrap, producer, unique_name):
     """A dead letter without bytes, or without key, is a record like any other."""
     topic = await make_topic(bootstrap, unique_name("out"))

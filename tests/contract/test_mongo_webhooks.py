@@ -137,6 +137,22 @@ async def test_a_changed_webhook_is_not_disabled(store, change):
     assert (await store.get("ws_1", "wh_0001")).disabled_reason is None
 
 
+async def test_a_webhook_that_was_changed_to_and_fro_is_not_disabled(store):
+    """One that its owner deactivated and activated since begins anew, though URL and status are what they were."""
+    await store.insert(webhook(revision=3, endpoint_revision=3))
+    assert not await store.disable(webhook(revision=1).subscription, "failing", START_MS)
+    assert await store.disable(webhook(revision=4, endpoint_revision=3).subscription, "failing", START_MS)
+
+
+async def test_a_webhook_that_an_earlier_version_stored_is_disabled(store, connection):
+    """A document without the newer field is served and disabled like any other."""
+    await store.insert(webhook())
+    await connection.webhooks.update_one({"_id": "wh_0001"}, {"$unset": {"endpoint_revision": 1}})
+    found = await store.find("wh_0001")
+    assert found.endpoint_revision == 1
+    assert await store.disable(found, "gone", START_MS)
+
+
 async def test_a_deleted_webhook_is_not_disabled(store):
     """Disabling what is gone brings nothing back."""
     assert not await store.disable(webhook().subscription, "gone", START_MS)

@@ -217,6 +217,7 @@ class MemoryProducer:
         holding: While True nothing is acknowledged; `release` ends that.
         refuses: Says what a record's future fails with; None: nothing.
         produced: How many records were handed in.
+        spread: Topics of those that were to be spread over partitions.
     """
 
     def __init__(self, broker: MemoryBroker) -> None:
@@ -225,9 +226,12 @@ class MemoryProducer:
         self.holding = False
         self.refuses: Callable[[OutgoingRecord], Exception | None] = lambda _record: None
         self.produced = 0
+        self.spread: list[str] = []
 
     def produce(self, record: OutgoingRecord) -> "asyncio.Future[None]":
         self.produced += 1
+        if record.spread:
+            self.spread.append(record.topic)
         produced = Produced(record, asyncio.get_running_loop().create_future())
         if self.holding:
             self.held.append(produced)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.deployment import Deployment, eventually
-from tests.ledger import Ledger
+from tests.ledger import Ledger, fails_at_first
 from tests.receiver import Answer
 
 KILLS = 5
@@ -15,11 +15,11 @@ EVENTS = 20_000
 
 
 async def make_ledger(deployment: Deployment, seed: int) -> Ledger:
-    """Make three webhooks: one healthy, one with a latency of its own each time, one that fails at first."""
+    """Make three webhooks: one healthy, one with a latency of its own each time, one that at first fails half."""
     chance = random.Random(seed)
     receiver = deployment.receiver
     receiver.answer("/jitter", lambda _: Answer(200, chance.uniform(0, 0.05)))
-    receiver.answer("/fails", lambda request: 500 if request.attempt == 1 else 200)
+    receiver.answer("/fails", fails_at_first)
     return Ledger(deployment, {path: await deployment.webhook(path) for path in ("/ok", "/jitter", "/fails")})
 
 

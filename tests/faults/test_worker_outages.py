@@ -7,7 +7,7 @@ import pytest
 
 from dispatcher.local import LocalStack
 from tests.deployment import deploy, make_settings
-from tests.ledger import Ledger
+from tests.ledger import Ledger, fails_at_first
 from tests.services import Services
 
 StackFactory = Callable[..., Awaitable[LocalStack]]
@@ -17,7 +17,7 @@ StackFactory = Callable[..., Awaitable[LocalStack]]
 async def ledger_on(kafka_bootstrap: str, mongo_uri: str, name: str) -> AsyncIterator[Ledger]:
     """Deploy on these services, with a healthy webhook and one that fails at first."""
     async with deploy(make_settings(kafka_bootstrap, mongo_uri, name)) as deployment:
-        deployment.receiver.answer("/fails", lambda request: 500 if request.attempt == 1 else 200)
+        deployment.receiver.answer("/fails", fails_at_first)
         yield Ledger(deployment, {path: await deployment.webhook(path) for path in ("/ok", "/fails")})
 
 

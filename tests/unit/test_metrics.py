@@ -6,14 +6,22 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from dispatcher.core.model import DeadLetterReason
-from dispatcher.metrics import DURATION_BUCKETS, LATENESS_BUCKETS, REPLAY_RESULTS, Histogram, Metrics
+from dispatcher.metrics import (
+    DISABLED_REASONS,
+    DURATION_BUCKETS,
+    LATENESS_BUCKETS,
+    REPLAY_RESULTS,
+    Histogram,
+    Metrics,
+    quantiles,
+)
 
 TIERS = ("1m", "5m")
 BOUNDED_LABELS = {
     "result": {"matched", "unmatched", "undecodable", "off_catalogue", "success", "failure", *REPLAY_RESULTS},
     "outcome": {"delivered", "retrying", "failed", "skipped"},
     "tier": set(TIERS),
-    "reason": {reason.value for reason in DeadLetterReason},
+    "reason": {*(reason.value for reason in DeadLetterReason), *DISABLED_REASONS},
     "role": {"source", "overflow"},
     "topic": {"events"},
     "partition": {"0", "1"},
@@ -44,6 +52,10 @@ def used() -> Metrics:
     metrics.retries.counts["5m"] += 1
     metrics.dead_letters.counts["gone"] += 1
     metrics.off_catalogue.counts["schema"] += 4
+    metrics.outcomes.counts["skipped"] += 5
+    metrics.webhooks_disabled.counts["failing"] += 1
+    metrics.webhooks_warned.inc()
+    metrics.operational_events.inc(2)
     metrics.attempt_seconds["success"].observe(0.02)
     metrics.end_to_end_seconds.observe(0.3)
     metrics.retry_lateness_seconds["1m"].observe(0.002)
@@ -64,6 +76,10 @@ def test_the_page_says_what_was_counted():
     assert sample(metrics, "dispatcher_retries_scheduled_total", tier="5m") == 1
     assert sample(metrics, "dispatcher_dead_letters_total", reason="gone") == 1
     assert sample(metrics, "dispatcher_events_off_catalogue_total", reason="schema") == 4
+    assert sample(metrics, "dispatcher_outcomes_produced_total", outcome="skipped") == 5
+    assert sample(metrics, "dispatcher_webhooks_disabled_total", reason="failing") == 1
+    assert sample(metrics, "dispatcher_webhooks_warned_total") == 1
+    assert sample(metrics, "dispatcher_operational_events_total") == 2
     assert sample(metrics, "dispatcher_attempt_duration_seconds_count", result="success") == 1
     assert sample(metrics, "dispatcher_attempt_duration_seconds_sum", result="success") == 0.02
     assert sample(metrics, "dispatcher_end_to_end_latency_seconds_bucket", le="0.25") == 0
@@ -147,3 +163,18 @@ def test_two_workers_count_apart():
     one, other = used(), Metrics(TIERS)
     assert sample(one, "dispatcher_parked_total") == 1
     assert sample(other, "dispatcher_parked_total") == 0
+
+
+def test_labelled_gauges_are_read_at_a_scrape():
+    """A gauge with a label shows what its values are when somebody looks."""
+    metrics, values = Metrics(), {"a": 1.0}
+    metrics.labelled_gauge("lanes", "Lanes", "state", lambda: values)
+    assert b'dispatcher_lanes{state="a"} 1.0' in metrics.page()
+    values["a"] = 2.0
+    assert b'dispatcher_lanes{state="a"} 2.0' in metrics.page()
+
+
+def test_quantiles_are_values_that_occurred():
+    """Quantiles name the least, the middle and the greatest; of nothing there are none."""
+    assert quantiles(range(101)) == {"0": 0, "0.5": 50, "0.99": 99, "1": 100}
+    assert quantiles([]) == {}

@@ -58,6 +58,23 @@ async def test_another_change_leaves_disabled_as_it_is(webhooks, store):
     assert (changed.subscription.status, changed.disabled_reason) == ("disabled", "gone")
 
 
+@pytest.mark.parametrize(
+    ("change", "begins_anew"),
+    [
+        ({"url": "https://new.example.com/"}, True),
+        ({"status": "inactive"}, True),
+        ({"name": "n"}, False),
+        ({"url": LEAST["url"]}, False),
+    ],
+)
+async def test_another_url_or_status_is_another_endpoint(webhooks, change, begins_anew):
+    """How an endpoint fared before its owner changed URL or status counts no more; other changes leave it be."""
+    before = (await webhooks.create("acme", LEAST)).webhook.subscription
+    after = (await webhooks.update("acme", before.id, change)).webhook.subscription
+    assert after.revision == 2
+    assert after.endpoint_revision == (2 if begins_anew else before.endpoint_revision)
+
+
 async def test_a_change_made_in_between_is_kept(webhooks, store):
     """Two changes at the same time both stand."""
     webhook_id = (await webhooks.create("acme", LEAST)).webhook.subscription.id

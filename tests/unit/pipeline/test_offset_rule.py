@@ -1,10 +1,12 @@
 """The one rule: an offset completes only when all that its record stands for is in a durable place and logged."""
 
 import asyncio
+import json
 import random
 
 import pytest
 
+from dispatcher.core import breaker
 from dispatcher.core.delivery_log import TERMINAL
 from dispatcher.pipeline import log_buffer, log_check, role
 from dispatcher.pipeline import pipeline as pipeline_module
@@ -31,11 +33,13 @@ class Story:
     Args:
         seed: What chance begins with.
         crashes: True where workers may be killed.
+        outcomes: True where finished deliveries are written to the outcomes topic.
     """
 
-    def __init__(self, seed, *, crashes):
+    def __init__(self, seed, *, crashes, outcomes):
         self.draw = random.Random(seed)
         self.crashes = crashes
+        self.outcomes = outcomes
         self.broker = MemoryBroker([])
         self.broker.on_commit = self.check
         self.documents = {}
@@ -49,7 +53,8 @@ class Story:
 
     def make_world(self):
         """Make one more worker; all share broker and delivery log."""
-        world = World("20ms", "60ms", broker=self.broker, max_in_flight=self.draw.choice((3, 20, 4096)))
+        in_flight = self.draw.choice((3, 20, 4096))
+        world = World("20ms", "60ms", broker=self.broker, max_in_flight=in_flight, outcomes=self.outcomes)
         world.log.documents = self.documents
         for name, events in SUBSCRIPTIONS.items():
             world.index.put(subscription(name, events=events, max_attempts=4))
@@ -100,6 +105,10 @@ class Story:
         moved = [each for name in OWN_ROLES for each in self.letters(name) if each.header("delivery-id") == wanted]
         return any(each is not record and each.timestamp >= record.timestamp for each in moved)
 
+    def told(self):
+        """Return the deliveries that have an outcome."""
+        return {json.loads(record.value)["delivery_id"] for record in self.letters("outcomes")}
+
     def check(self, group, points):
         """Note each record that a commit passed before it was done."""
         for (topic, partition), point in points.items():
@@ -108,6 +117,9 @@ class Story:
                 if not self.is_done(topic, partition, offset):
                     self.violations.append((group, topic, partition, offset))
             self.checked[key] = max(point.offset, self.checked.get(key, 0))
+        if self.outcomes:
+            ended = {each for each, document in self.documents.items() if document.state.status in TERMINAL}
+            self.violations += [("no outcome", each) for each in ended - self.told()]
 
     async def rebalance(self):
         """Take every partition away, and share them out anew."""
@@ -184,14 +196,19 @@ def _short(monkeypatch):
     monkeypatch.setattr(pipeline_module, "_BACK_OFF_SECONDS", 0.02)
     monkeypatch.setattr(log_buffer, "_BACK_OFF_SECONDS", (0.01, 0.05))
     monkeypatch.setattr(log_buffer, "MAX_UNLOGGED", 200)
+    monkeypatch.setattr(breaker, "FIRST_PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(breaker, "MAX_PROBE_SECONDS", 0.1)
 
 
 @pytest.mark.usefixtures("_short")
 @pytest.mark.parametrize("crashes", [False, True])
 @pytest.mark.parametrize("seed", range(4))
 async def test_offset_rule(seed, crashes):
-    """Whatever fails, no commit passes an unfinished record; once all is mended, every delivery comes to its end."""
-    story = Story(seed, crashes=crashes)
+    """Whatever fails, no commit passes an unfinished record; once all is mended, every delivery comes to its end.
+
+    With the outcomes topic on, whatever the log says is finished has its outcome.
+    """
+    story = Story(seed, crashes=crashes, outcomes=bool(seed % 2))
     loop = asyncio.get_running_loop()
     handler, unhandled = loop.get_exception_handler(), []
     loop.set_exception_handler(lambda _loop, context: unhandled.append(context))

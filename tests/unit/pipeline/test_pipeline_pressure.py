@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dispatcher.core.delivery_log import DeliveryStatus
-from dispatcher.pipeline import lanes, log_buffer, role, settlement
+from dispatcher.pipeline import lane, lanes, log_buffer, role, settlement
 from dispatcher.pipeline.work import Delivery
 from tests.fakes.http import answer
 from tests.unit.pipeline.world import delivery_id, eventually, subscription, turns
@@ -102,10 +102,9 @@ async def test_bound_on_produces(worlds, monkeypatch):
 
 async def test_full_fast_lane_waits(worlds, monkeypatch):
     """A lane that is fast but full makes its role wait; nothing is moved elsewhere."""
-    monkeypatch.setattr(lanes, "LANE_IN_FLIGHT", 2)
-    monkeypatch.setattr(lanes, "LANE_QUEUE", 3)
+    monkeypatch.setattr(lanes, "QUEUE", 3)
     monkeypatch.setattr(lanes, "SLOW_SECONDS", 100)
-    world = worlds()
+    world = worlds(max_in_flight_per_webhook=2)
     world.index.put(subscription("wh_a"))
     world.sender.answers = lambda _sent: None
     world.add_source()
@@ -122,9 +121,8 @@ async def test_full_fast_lane_waits(worlds, monkeypatch):
 
 async def test_slow_lane_spills(worlds, monkeypatch):
     """A lane that is slow and full sends its further events to overflow, unchanged; other lanes don't notice."""
-    monkeypatch.setattr(lanes, "LANE_IN_FLIGHT", 2)
     monkeypatch.setattr(lanes, "SLOW_SECONDS", 0.05)
-    world = worlds()
+    world = worlds(max_in_flight_per_webhook=2)
     world.index.put(subscription("wh_slow"))
     world.index.put(subscription("wh_ok"))
     world.sender.answers = lambda sent: None if sent.subscription_id == "wh_slow" else answer()
@@ -147,9 +145,9 @@ async def test_slow_lane_spills(worlds, monkeypatch):
 
 async def test_slow_lane_parks_what_was_spilled(worlds, monkeypatch):
     """A spilled record whose lane still has no room is parked once a first-tier delay, and expires after 3 days."""
-    monkeypatch.setattr(lanes, "LANE_IN_FLIGHT", 1)
-    monkeypatch.setattr(lanes, "SLOW_SECONDS", 0)
-    world = worlds("1m")
+    monkeypatch.setattr(lanes, "SLOW_SECONDS", -1)
+    monkeypatch.setattr(role, "HOLD_RECORDS", 0)
+    world = worlds("1m", max_in_flight_per_webhook=1)
     world.index.put(subscription("wh_a"))
     world.sender.answers = lambda _sent: None
     world.add_own("overflow")
@@ -171,6 +169,26 @@ async def test_slow_lane_parks_what_was_spilled(worlds, monkeypatch):
     assert (letter.header("reason"), letter.header("delivery-id")) == ("expired", delivery_id(3, "wh_a"))
     await eventually(lambda: world.log.entries)
     assert world.log.state(delivery_id(3, "wh_a")).status == DeliveryStatus.FAILED
+    world.sender.release()
+    await eventually(world.caught_up)
+
+
+@pytest.mark.parametrize("rate_limit", [None, 0.001])
+async def test_what_a_rate_limit_keeps_waiting_is_spread(worlds, monkeypatch, rate_limit):
+    """What a rate limit moves elsewhere goes to any worker, each having a part of the limit; a slow lane's doesn't."""
+    monkeypatch.setattr(lanes, "SLOW_SECONDS", -1)
+    monkeypatch.setattr(role, "HOLD_RECORDS", 0)
+    world = worlds("1m", max_in_flight_per_webhook=1)
+    world.index.put(subscription("wh_a", rate_limit=rate_limit))
+    world.sender.answers = lambda _sent: None
+    world.add_source()
+    world.add_own("overflow")
+    await world.start()
+    for number in range(3):
+        world.publish(number)
+    await eventually(lambda: len(world.broker.on_topic("webhooks.retry.1m")) == 2)
+    spread = ["webhooks.overflow"] * 2 + ["webhooks.retry.1m"] * 2
+    assert sorted(world.producer.spread) == ([] if rate_limit is None else spread)
     world.sender.release()
     await eventually(world.caught_up)
 
@@ -209,7 +227,8 @@ async def test_large_fan_out_is_made_lazily(worlds):
     gc.collect()
     mine = world.role("source")
     assert not [each for each in gc.get_objects() if type(each) is Delivery and each.role is mine]
-    assert (world.window.held_bytes, world.pipeline.lanes._lanes) == (0, {})
+    assert world.window.held_bytes == 0
+    assert all(not each.in_flight and not each.queue for each in world.pipeline.lanes.known)
 
 
 async def test_large_fan_out_lets_the_loop_turn(worlds):
@@ -274,10 +293,10 @@ async def test_roles_take_turns(worlds):
 
 async def test_thousands_skipped_at_once(worlds, monkeypatch):
     """A full queue whose subscription is switched off is skipped without deep recursion, and every slot is free."""
-    monkeypatch.setattr(lanes, "LANE_IN_FLIGHT", 1)
-    monkeypatch.setattr(lanes, "LANE_QUEUE", 3000)
+    monkeypatch.setattr(lanes, "QUEUE", 3000)
     monkeypatch.setattr(lanes, "SLOW_SECONDS", 100_000)
-    world = worlds()
+    monkeypatch.setattr(lane, "QUIET_SECONDS", 100_000)
+    world = worlds(max_in_flight_per_webhook=1)
     world.index.put(subscription("wh_a"))
     world.sender.answers = lambda _sent: None
     world.add_source()

@@ -128,7 +128,7 @@ async def test_partly_expanded_record(worlds):
     await eventually(lambda: len(world.sender.sent) == 10)
     await consumer.revoke()
     assert not world.producer.produced
-    assert world.broker.committed("source", "events") == CommitPoint(0, OPEN)
+    assert world.broker.committed("source", "events") == CommitPoint(0, "open 1")
     assert world.window.held_bytes == 0
     for sent in world.sender.waiting:
         sent.answer(answer(200))
@@ -152,7 +152,7 @@ async def test_unacknowledged_hand_over_is_withdrawn(worlds):
     await eventually(lambda: world.sender.sent)
     world.producer.holding = True
     await consumer.revoke()
-    assert world.broker.committed("source", "events") == CommitPoint(0, OPEN)
+    assert world.broker.committed("source", "events") == CommitPoint(0, "open 2")
     world.producer.release()
     await turns()
     assert not world.broker.on_topic("webhooks.overflow")
@@ -223,7 +223,7 @@ async def test_unclean_start(worlds):
     world.sender.answers = lambda sent: answer(500 if sent.subscription_id == "wh_b" else 200)
     consumer = world.add_source()
     await world.start()
-    for number in range(20):
+    for number in range(15):
         world.publish(number)
     await eventually(world.caught_up)
     assert not world.log.asked
@@ -254,6 +254,49 @@ async def test_look_ups_end(worlds, monkeypatch):
     assert len(world.log.asked) == asked
     await consumer.revoke()
     assert world.broker.committed("source", "events").metadata == CLEAN
+
+
+async def test_what_was_taken_up_is_noted_and_looked_up(worlds, monkeypatch):
+    """A record that holds the offset back doesn't keep from its note how far a crash may have come; all that is asked.
+
+    What was moved elsewhere behind it isn't in the log, and doesn't use the other look-ups up.
+    """
+    monkeypatch.setattr(role, "LOOKUPS", 3)
+    monkeypatch.setattr(role, "NOTED_RECORDS", 10)
+    monkeypatch.setattr(role, "COMMIT_SECONDS", 0.02)
+    world = worlds()
+    world.index.put(subscription("wh_a"))
+    first = delivery_id(0, "wh_a")
+    world.sender.answers = lambda sent: None if sent.delivery_id == first else answer(200)
+    consumer = world.add_source()
+    await world.start()
+    for number in range(40):
+        world.publish(number)
+    await eventually(lambda: world.broker.committed("source", "events") == CommitPoint(0, "open 40"))
+    # As a crash leaves it: nothing is finished in order, and of some deliveries the log knows nothing.
+    note = world.broker.committed("source", "events")
+    world.sender.release()
+    await eventually(world.caught_up)
+    await consumer.revoke()
+    assert world.broker.committed("source", "events") == CommitPoint(40, CLEAN)
+    world.broker.commits["source"]["events", 0] = note
+    unknown = {delivery_id(number, "wh_a") for number in range(30)}
+    for each in unknown:
+        del world.log.documents[each]
+    world.sender.sent.clear()
+    await consumer.assign(("events", 0))
+    await eventually(world.caught_up)
+    assert {sent.delivery_id for sent in world.sender.sent} == unknown
+    for number in range(40, 43):
+        world.publish(number)
+    await eventually(world.caught_up)
+    assert {each for question in world.log.asked for each in question} == {
+        delivery_id(number, "wh_a") for number in range(43)
+    }
+    asked = len(world.log.asked)
+    world.publish(43)
+    await eventually(world.caught_up)
+    assert len(world.log.asked) == asked
 
 
 async def test_unfinished_look_ups_stay_open(worlds):

@@ -18,6 +18,7 @@ from dispatcher.core.urls import parse_endpoint_url
 from dispatcher.metrics import Metrics
 from dispatcher.pipeline import role
 from dispatcher.pipeline.pipeline import Limits, Outside, Pipeline
+from tests.fakes.health import MemoryEndpointHealth, MemoryWebhookStates
 from tests.fakes.http import MemorySender
 from tests.fakes.kafka import MemoryBroker, MemoryConsumer, MemoryProducer, StoredRecord
 from tests.fakes.log import MemoryDeliveryLog, MemorySubscriptions, SteeredClock
@@ -51,9 +52,11 @@ def subscription(subscription_id: str, **fields: Any) -> Subscription:
 
 
 class World:
-    """Everything that one worker has, and the world around it."""
+    """Everything that one worker has, and the world around it; failures of endpoints are followed where asked for."""
 
-    def __init__(self, *tiers: str, broker: MemoryBroker | None = None, **limits: Any) -> None:
+    def __init__(
+        self, *tiers: str, broker: MemoryBroker | None = None, follows_health: bool = False, **limits: Any
+    ) -> None:
         self.broker = broker or MemoryBroker([])
         self.history = self.broker.history
         self.producer = MemoryProducer(self.broker)
@@ -67,7 +70,11 @@ class World:
         self.faults: list[BaseException] = []
         self.unhandled: list[dict[str, Any]] = []
         self.gate_open = True
+        self.health = MemoryEndpointHealth(self.clock)
+        self.webhooks = MemoryWebhookStates()
         outside = Outside(self.sender, self.producer, self.log, self.subscriptions, self.clock)
+        if follows_health:
+            outside = replace(outside, subscriptions=self.webhooks, health=self.health, webhooks=self.webhooks)
         self.pipeline = Pipeline(
             outside,
             self.index,

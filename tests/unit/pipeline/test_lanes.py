@@ -1,0 +1,497 @@
+"""Lanes by themselves: slots, shares, queues, held deliveries, rate limits."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dispatcher.core.in_flight_limit import INITIAL
+from dispatcher.pipeline import lanes as lanes_module
+from dispatcher.pipeline.lane_clock import TICK_SECONDS, LaneClock
+from dispatcher.pipeline.lanes import Lanes, Verdict
+from dispatcher.pipeline.work import Delivery, Window
+from tests.unit.pipeline.world import subscription
+
+
+@dataclass
+class Endpoints:
+    """What was started, and lanes over it with a clock that the test sets."""
+
+    max_in_flight: int = 400
+    max_per_lane: int = 400
+    limit_bytes: int = 64 * 1024 * 1024
+    started: list[tuple[Delivery, object]] = field(default_factory=list)
+    clock: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(now=100.0))
+    rates: dict[str, float] = field(default_factory=dict)
+    settled: list[Delivery] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.subscriptions: dict[str, object] = {}
+        self.lanes = Lanes(
+            self.start, self.look_up, self.max_in_flight, self.max_per_lane, Window(self.limit_bytes), self.clock
+        )
+
+    def look_up(self, delivery):
+        """Return today's subscription."""
+        name = delivery.subscription_id
+        if name not in self.subscriptions:
+            workspace = delivery.event.workspace_id
+            self.subscriptions[name] = subscription(name, rate_limit=self.rates.get(name), workspace_id=workspace)
+        return self.subscriptions[name]
+
+    def start(self, delivery, lane) -> bool:
+        """Start an attempt."""
+        known = self.look_up(delivery)
+        if known is None or known.workspace_id != delivery.event.workspace_id:
+            self.settled.append(delivery)
+            return False
+        if lane.subscription is not known:
+            self.lanes.meet(lane, known)
+        self.started.append((delivery, lane))
+        return True
+
+    def delivery(self, subscription_id="wh_a", workspace="ws", size=100) -> Delivery:
+        """Make a delivery."""
+        partition = SimpleNamespace(waiting=0)
+        work = SimpleNamespace(size_bytes=size, partition=partition)
+        event = SimpleNamespace(workspace_id=workspace)
+        return Delivery(event, subscription_id, None, f"del_{time.monotonic_ns()}", work, None)
+
+    def offer(self, count=1, subscription_id="wh_a", workspace="ws", size=100) -> list[Verdict]:
+        """Offer deliveries to one lane."""
+        return [self.lanes.offer(self.delivery(subscription_id, workspace, size)) for _ in range(count)]
+
+    def finish(self, count=None, seconds=0.01, *, succeeded=True, overloaded=False) -> None:
+        """End the oldest attempts."""
+        ended, self.started = self.started[:count], self.started[len(self.started) if count is None else count :]
+        for delivery, lane in ended:
+            self.lanes.finished(delivery, lane, seconds=seconds, succeeded=succeeded, overloaded=overloaded)
+
+    def slow(self, subscription_id, workspace="ws") -> None:
+        """Make a lane known as slow, with nothing in flight."""
+        for _ in range(60):
+            self.offer(1, subscription_id, workspace)
+            self.clock.now += 9
+            self.finish(seconds=9.0)
+
+
+def test_one_lane_borrows_every_idle_slot():
+    """A single healthy endpoint with a backlog gets all slots of the process, and nothing of it is moved away."""
+    world = Endpoints(max_in_flight=2_000, max_per_lane=2_000)
+    for _ in range(20_000):
+        verdict = world.lanes.offer(world.delivery())
+        assert verdict is not Verdict.SLOW
+        if verdict is Verdict.FULL:
+            world.clock.now += 0.01
+            world.finish(len(world.started) // 2 + 1)
+    assert max(lane.limit.current for lane in world.lanes.known) == 2_000
+
+
+def test_hanging_lane_moves_on():
+    """A lane that nothing comes back from takes its limit, and after a second everything else goes elsewhere."""
+    world = Endpoints(max_in_flight=2_000)
+    assert set(world.offer(INITIAL)) == {Verdict.TAKEN}
+    world.clock.now += lanes_module.SLOW_SECONDS + 0.1
+    assert set(world.offer(100)) == {Verdict.SLOW}
+    assert set(world.offer(10, "wh_b")) == {Verdict.TAKEN}
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_slow_lanes_share_half(others):
+    """Slow lanes together take half of the slots while healthy ones have work, and all of them otherwise."""
+    world = Endpoints(max_in_flight=400)
+    for number in range(20):
+        world.slow(f"wh_{number}")
+    world.clock.now += 10
+    taken = 0
+    for number in range(20):
+        if others:
+            world.offer(1, "wh_healthy")
+        taken += world.offer(50, f"wh_{number}").count(Verdict.TAKEN)
+    assert taken == (200 if others else 400)
+    assert world.lanes.slow_in_flight == taken
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_workspace_share(others):
+    """Lanes that hold slots for long get a quarter for their workspace while another has work, and all otherwise."""
+    world = Endpoints(max_in_flight=400)
+    for number in range(10):
+        world.offer(1, f"wh_{number}", "large")
+        for _ in range(50):
+            world.clock.now += 0.5
+            world.finish(seconds=0.5)
+            world.offer(1, f"wh_{number}", "large")
+        world.finish(seconds=0.5)
+    world.clock.now += 10
+    taken = 0
+    for number in range(10):
+        if others:
+            world.offer(1, "wh_small", "small")
+        taken += world.offer(60, f"wh_{number}", "large").count(Verdict.TAKEN)
+    assert taken == (100 if others else 400)
+
+
+def test_one_lane_never_fills_the_payload_window():
+    """Large events of one subscription take an eighth of the window; the next one finds room."""
+    world = Endpoints(limit_bytes=8_000)
+    assert world.offer(2, size=500) == [Verdict.TAKEN] * 2
+    assert world.offer(1, size=500) == [Verdict.FULL]
+    assert world.offer(1, "wh_b", size=500) == [Verdict.TAKEN]
+    world.finish()
+    assert world.offer(1, size=500) == [Verdict.TAKEN]
+
+
+def test_one_late_answer_is_no_fast_endpoint():
+    """Endpoints that were fast and hang get no more than their share when their first answers come, 9 s late."""
+    world = Endpoints()
+    names = [f"wh_{number}" for number in range(20)]
+    for name in names:
+        world.offer(10, name)
+        world.finish()
+    for name in names:
+        world.offer(10, name)
+    for _ in range(9):
+        world.clock.now += 1
+        world.offer(1, "wh_healthy")
+        for name in names:
+            world.offer(5, name)
+        healthy, world.started = world.started[-1:], world.started[:-1]
+        world.lanes.finished(*healthy[0], seconds=0.01, succeeded=True, overloaded=False)
+    assert world.lanes.in_flight == 200
+    world.started = world.started[::10] + [each for number, each in enumerate(world.started) if number % 10]
+    world.finish(len(names), seconds=9.0)
+    world.offer(1, "wh_healthy")
+    for name in names:
+        world.offer(10, name)
+    assert world.lanes.in_flight <= world.max_in_flight // 2 + 1
+    assert world.offer(1, "wh_healthy") == [Verdict.TAKEN]
+
+
+def test_full_process_waits_and_moves_nothing():
+    """Without a free slot anywhere, a healthy lane's delivery is to be offered again."""
+    world = Endpoints(max_in_flight=10)
+    assert world.offer(10) == [Verdict.TAKEN] * 10
+    assert world.offer(3) == [Verdict.FULL] * 3
+
+
+def test_queue_is_bounded_and_in_order():
+    """What exceeds the limit waits in order, up to the queue's bound, and goes as slots come back."""
+    world = Endpoints(max_in_flight=10_000, max_per_lane=5)
+    given_out = [world.delivery() for _ in range(lanes_module.QUEUE + 5)]
+    assert {world.lanes.offer(each) for each in given_out} == {Verdict.TAKEN}
+    assert world.offer(1) == [Verdict.FULL]
+    seen = []
+    while world.started:
+        seen += [delivery for delivery, _ in world.started]
+        world.clock.now += 0.01
+        world.finish()
+    assert seen == given_out
+    assert (world.lanes.in_flight, world.lanes.queued) == (0, 0)
+
+
+def test_held_deliveries_wait_beyond_the_bounds():
+    """Held deliveries don't count in the process's bound, and go when their lane has a slot."""
+    world = Endpoints(max_in_flight=10, max_per_lane=2)
+    world.offer(2)
+    for _ in range(50):
+        world.lanes.hold(world.delivery())
+    assert (world.lanes.held, world.lanes.has_room) == (50, True)
+    assert world.offer(2, "wh_b") == [Verdict.TAKEN] * 2
+    for _ in range(60):
+        world.clock.now += 0.01
+        world.finish()
+        world.lanes.tick()
+    assert (world.lanes.held, world.lanes.in_flight) == (0, 0)
+    assert world.lanes._held_bytes == 0
+
+
+def test_held_bytes_are_bounded():
+    """No more than a quarter of the window may wait in lanes beyond their queues."""
+    world = Endpoints(limit_bytes=4_000, max_per_lane=1)
+    world.offer(1, size=1)
+    held = 0
+    while world.lanes.may_hold:
+        world.lanes.hold(world.delivery(size=100))
+        held += 1
+    assert held == 10
+
+
+def test_withdrawn_deliveries_leave_nothing():
+    """Withdrawing takes exactly what was asked for out of the queues, held ones included."""
+    world = Endpoints(max_per_lane=1)
+    world.offer(4)
+    world.lanes.hold(world.delivery())
+    keep = world.delivery()
+    world.lanes.offer(keep)
+    assert len(world.lanes.withdraw(lambda delivery: delivery is not keep)) == 4
+    assert (world.lanes.queued, world.lanes.held) == (1, 0)
+    world.finish()
+    assert [delivery for delivery, _ in world.started] == [keep]
+    world.finish()
+    assert all(not lane.held_bytes and not lane.in_flight for lane in world.lanes.known)
+
+
+def test_what_is_queued_behind_a_held_delivery_never_stops_it():
+    """Queued deliveries that use the whole bound up don't keep the held one before them from going."""
+    world = Endpoints(max_in_flight=10, rates={"wh_a": 20.0})
+    assert world.offer(1) == [Verdict.TAKEN]
+    world.finish()
+    world.lanes.hold(world.delivery())
+    assert world.offer(10) == [Verdict.TAKEN] * 10
+    assert (world.lanes.in_flight, world.lanes.queued, world.lanes.has_room) == (0, 10, False)
+    for _ in range(100):
+        world.clock.now += TICK_SECONDS
+        world.lanes.tick()
+        assert world.lanes.in_flight <= 10
+        world.finish()
+    assert (world.lanes.queued, world.lanes.held) == (0, 0)
+
+
+def test_held_deliveries_get_slots_of_a_full_process():
+    """However much is offered, a part of the slots is left to those that wait for their lane."""
+    world = Endpoints(max_in_flight=64, max_per_lane=64, rates={"wh_held": 1.0})
+    world.offer(1, "wh_held")
+    world.finish()
+    for _ in range(5):
+        world.lanes.hold(world.delivery("wh_held"))
+    for _ in range(400):
+        world.finish(len(world.started) // 2)
+        while world.lanes.offer(world.delivery("wh_busy")) is Verdict.TAKEN:
+            pass
+        world.clock.now += TICK_SECONDS
+        world.lanes.tick()
+        assert world.lanes.in_flight <= 64
+    assert world.lanes.held == 0
+    world.finish()
+    assert sum(verdict is Verdict.TAKEN for verdict in world.offer(64, "wh_busy")) == 64
+
+
+def test_every_waiting_lane_gets_its_turn(monkeypatch):
+    """With more waiting lanes than are looked at in one tick, each is looked at."""
+    monkeypatch.setattr(lanes_module, "PUMPED_AT_ONCE", 2)
+    names = [f"wh_{number}" for number in range(7)]
+    world = Endpoints(rates=dict.fromkeys(names, 1.0))
+    for name in names:
+        world.offer(1, name)
+        world.lanes.hold(world.delivery(name))
+    world.finish()
+    world.clock.now += 2
+    for _ in range(4):
+        world.lanes.tick()
+    assert {delivery.subscription_id for delivery, _ in world.started} == set(names)
+
+
+def test_a_new_lane_begins_with_its_rate_limit():
+    """A rate limit holds from the first request on, however often its lane was forgotten."""
+    world = Endpoints(rates={"wh_a": 0.5})
+    assert world.offer(3) == [Verdict.TAKEN, Verdict.SLOW, Verdict.SLOW]
+    assert len(world.started) == 1
+
+
+@pytest.mark.parametrize("today", [None, subscription("wh_a"), subscription("wh_a", status="inactive")])
+def test_a_rate_limit_that_is_gone_holds_nobody(today):
+    """What waits for a rate limit goes, or is settled, as soon as the limit or the subscription is gone."""
+    world = Endpoints(rates={"wh_a": 0.001})
+    world.offer(1)
+    world.finish()
+    for _ in range(5):
+        world.lanes.hold(world.delivery())
+    world.lanes.tick()
+    assert world.lanes.held == 5
+    world.subscriptions["wh_a"] = today
+    world.lanes.tick()
+    assert (world.lanes.held, len(world.started) + len(world.settled)) == (0, 5)
+
+
+def test_what_is_not_sent_costs_no_token():
+    """A delivery that is settled unsent leaves the rate limit's token to the next one."""
+    world = Endpoints(rates={"wh_a": 0.5})
+    world.offer(1)
+    world.finish()
+    world.clock.now += 2
+    healthy, world.subscriptions["wh_a"] = world.subscriptions["wh_a"], None
+    assert world.offer(3) == [Verdict.TAKEN] * 3
+    world.subscriptions["wh_a"] = healthy
+    assert world.offer(2) == [Verdict.TAKEN, Verdict.SLOW]
+    assert (len(world.settled), len(world.started)) == (3, 1)
+
+
+def test_another_tenants_event_makes_no_lane():
+    """An event that names a subscription of another workspace is settled, and neither lane nor workspace is made."""
+    world = Endpoints()
+    world.subscriptions["wh_a"] = subscription("wh_a", workspace_id="victim")
+    assert world.offer(3, "wh_a", "attacker") == [Verdict.TAKEN] * 3
+    assert (len(world.settled), len(world.lanes.known), len(world.lanes._workspaces)) == (3, 0, 0)
+    world.lanes.hold(world.delivery("wh_a", "attacker"))
+    assert (len(world.settled), world.lanes.held) == (4, 0)
+    world.offer(1, "wh_a", "victim")
+    (lane,) = world.lanes.known
+    assert lane.workspace.id == "victim"
+
+
+def test_a_lane_that_was_refused_room_is_forgotten():
+    """A lane that was made for a delivery that found no room is forgotten like any idle one."""
+    world = Endpoints(max_in_flight=1)
+    world.offer(1)
+    assert world.offer(1, "wh_b") == [Verdict.FULL]
+    assert len(world.lanes.known) == 2
+    world.clock.now += lanes_module.REMEMBERED_SECONDS + 1
+    world.lanes.tick()
+    assert [lane.subscription_id for lane in world.lanes.known] == ["wh_a"]
+
+
+def test_answers_of_an_old_url_teach_nothing():
+    """What an endpoint answers after its URL was changed tells nothing of the new one, and gives its slot back."""
+    world = Endpoints()
+    world.offer(40)
+    (lane,) = world.lanes.known
+    world.subscriptions["wh_a"] = subscription("wh_a", url="https://other.example.com/")
+    world.offer(1)
+    old, world.started = world.started[:40], world.started[40:]
+    for number, (delivery, _) in enumerate(old):
+        delivery.id = f"del_{number}"
+        world.lanes.finished(delivery, lane, seconds=9, succeeded=False, overloaded=True, is_current=False)
+    assert (lane.breaker.is_open, lane.limit.current, lane.limit.latency_seconds) == (False, INITIAL, 0)
+    assert (lane.in_flight, world.lanes.in_flight) == (1, 1)
+
+
+def test_rate_limit_lets_through_what_it_says():
+    """A subscription with 10 a second gets 10 a second; what would wait for more than a second goes elsewhere."""
+    world = Endpoints(rates={"wh_a": 10.0})
+    world.offer(1)
+    sent, moved = 0, 0
+    for _ in range(int(10 / TICK_SECONDS)):
+        world.clock.now += TICK_SECONDS
+        moved += world.offer(2).count(Verdict.SLOW)
+        world.lanes.tick()
+        sent += len(world.started)
+        world.finish()
+    assert 95 <= sent <= 112
+    assert moved > 500
+
+
+def test_rate_limit_is_shared():
+    """A process that has a quarter of the group sends a quarter of the rate, at once when that is told."""
+    world = Endpoints(rates={"wh_a": 40.0})
+    world.offer(1)
+    world.lanes.share_rates(0.25)
+    sent = 0
+    for _ in range(int(10 / TICK_SECONDS)):
+        world.clock.now += TICK_SECONDS
+        world.offer(2)
+        world.lanes.tick()
+        sent += len(world.started)
+        world.finish()
+    assert 90 <= sent <= 140
+
+
+def test_a_new_url_is_a_new_endpoint():
+    """What is known of an endpoint ends with its URL: limit and circuit begin anew."""
+    world = Endpoints()
+    for number in range(30):
+        world.offer(1, "wh_a")
+        world.started[-1][0].id = f"del_{number}"
+        world.finish(succeeded=False)
+    (lane,) = world.lanes.known
+    assert lane.breaker.is_open
+    world.subscriptions["wh_a"] = subscription("wh_a", url="https://other.example.com/")
+    world.offer(1)
+    assert not lane.breaker.is_open
+
+
+def test_idle_lanes_are_forgotten():
+    """An endpoint is remembered for a minute after its last request, and only so many of them."""
+    world = Endpoints()
+    world.offer(1)
+    world.finish()
+    world.lanes.tick()
+    assert len(world.lanes.known) == 1
+    world.clock.now += lanes_module.REMEMBERED_SECONDS + 1
+    world.lanes.tick()
+    assert len(world.lanes.known) == 0
+    assert not world.lanes._workspaces
+    for number in range(lanes_module.REMEMBERED + 50):
+        world.offer(1, f"wh_{number}")
+        world.finish()
+    assert len(world.lanes.known) == lanes_module.REMEMBERED
+
+
+async def test_time_stands_still_while_the_loop_does():
+    """A process that stood still for half a second finds no endpoint slow for it."""
+    clock = LaneClock(lambda: None)
+    await asyncio.sleep(3 * TICK_SECONDS)
+    before = clock.now
+    assert before > 0
+    time.sleep(0.5)  # noqa: ASYNC251 - this is the stall
+    await asyncio.sleep(2 * TICK_SECONDS)
+    assert clock.now - before < 0.3
+    clock.stop()
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["offer", "hold", "finish", "fail", "overload", "tick", "withdraw"]),
+        st.integers(0, 3),
+        st.integers(1, 20),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=200)
+@given(steps)
+def test_counts_always_agree(moves):
+    """Whatever happens, the counts are the sums over the lanes, and at the end everything is back to zero."""
+    world = Endpoints(max_in_flight=50, max_per_lane=8, limit_bytes=40_000, rates={"wh_3": 5.0})
+    for move, number, count in moves:
+        world.clock.now += 0.3
+        match move:
+            case "offer":
+                world.offer(count, f"wh_{number}", f"ws_{number % 2}")
+            case "hold":
+                for _ in range(count):
+                    world.lanes.hold(world.delivery(f"wh_{number}", f"ws_{number % 2}"))
+            case "tick":
+                world.lanes.tick()
+            case "withdraw":
+                world.lanes.withdraw(lambda delivery, name=f"wh_{number}": delivery.subscription_id == name)
+            case _:
+                world.finish(count, seconds=number / 2, succeeded=move == "finish", overloaded=move == "overload")
+        known = world.lanes.known
+        waiting = [each for lane in known for each in lane.queue or ()]
+        assert world.lanes.in_flight == sum(lane.in_flight for lane in known) == len(world.started)
+        assert world.lanes.queued == sum(not each.held for each in waiting)
+        assert world.lanes.held == sum(each.held for each in waiting)
+        assert world.lanes.slow_in_flight == sum(lane.in_flight for lane in known if lane.is_slow)
+        assert world.lanes._slow_bytes == sum(lane.held_bytes for lane in known if lane.is_slow)
+        assert world.lanes.in_flight <= 50
+        assert all(
+            lane.in_flight or lane.subscription_id in (world.lanes._waiting if lane.queue else world.lanes._idle)
+            for lane in known
+        )
+    for _ in range(3000):
+        if not world.lanes.in_flight + world.lanes.queued + world.lanes.held:
+            break
+        world.clock.now += 0.5
+        world.finish(seconds=0.01)
+        world.lanes.tick()
+    assert (world.lanes.in_flight, world.lanes.queued, world.lanes.held, world.lanes._held_bytes) == (0, 0, 0, 0)
+    assert all(not lane.held_bytes for lane in world.lanes.known)
+
+
+def test_states_are_counted():
+    """Metrics tell how many endpoints are healthy, slow and cut off, without naming one."""
+    world = Endpoints()
+    world.offer(1, "wh_ok")
+    world.slow("wh_slow")
+    world.finish()
+    for number in range(30):
+        world.offer(1, "wh_broken")
+        world.started[-1][0].id = f"del_{number}"
+        world.finish(succeeded=False)
+    assert world.lanes.count_states() == {"healthy": 1, "slow": 1, "circuit_open": 1}
