@@ -88,7 +88,7 @@ async def load_elsewhere(deployment: Deployment) -> dict[str, float]:
         env={**os.environ, **deployment.environ}, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     output, _ = await process.communicate()
-    return json.loads(output)
+    return json.loads(output.splitlines()[-1])  # before it, log lines
 
 
 async def measure_load() -> dict[str, float]:
