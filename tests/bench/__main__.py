@@ -1,6 +1,6 @@
 """`make bench`: throughput, CPU, memory and latency of one worker process, on real services of its own.
 
-    python -m tests.bench [--events 300000] [--profile FILE]
+    python -m tests.bench [--events 300000] [--replayed 100000] [--profile FILE]
 
 A backlog of events lies on the source topic; a worker process starts; a receiver in a process of its own counts
 deliveries. Everything runs on this machine and shares its cores, so the figures are for this machine, and the ratio
@@ -37,13 +37,16 @@ from dispatcher.mongo.webhooks import MongoWebhooks
 from dispatcher.operations.catalogue import load_catalogue
 from dispatcher.operations.webhooks import Webhooks
 from dispatcher.settings import Settings
+from tests.bench.dead_letters import show_dead_letters
+from tests.bench.live_latency import measure_live_latency
 from tests.bench.send_loop import measure_send_loop, running_receiver
 from tests.bench.validation import measure
 
 QUIET_PER_SECOND = 200
 QUIET_SECONDS = 15
+REPLAYS_PER_SECOND = 1_000.0
 TOPIC = "events"
-PHASES = ("validation", "throughput", "latency")
+PHASES = ("validation", "throughput", "latency", "replay", "dead-letters")
 
 
 @dataclass
@@ -66,11 +69,11 @@ class Bench:
         async with self.session.post(f"{self.receiver}/reset"):
             pass
 
-    async def lag(self) -> int:
-        """Return how many records of the source topic are not committed yet."""
+    async def lag(self, group: str = "webhook-dispatcher", topic: str = TOPIC) -> int:
+        """Return how many records of a topic, the source topic unless named, are not committed yet."""
         reader = LagReader(self.settings.kafka)
         try:
-            return sum((await reader.lag("webhook-dispatcher", [TOPIC])).values())
+            return sum((await reader.lag(group, [topic])).values())
         finally:
             await reader.stop()
 
@@ -193,11 +196,13 @@ async def publish_one_and_wait(bench: Bench) -> None:
     await reached(bench, 1)
 
 
-async def main(events: int, profile: str | None, phases: list[str]) -> None:
+async def main(events: int, profile: str | None, phases: list[str], replayed: int) -> None:
     if "validation" in phases:
         show_validation()
-    if {"throughput", "latency"} & set(phases):
-        await whole_way(events, profile, phases)
+    if {"throughput", "latency", "replay"} & set(phases):
+        await whole_way(events, profile, phases, replayed)
+    if "dead-letters" in phases:
+        await show_dead_letters()
 
 
 def show_validation() -> None:
@@ -207,7 +212,7 @@ def show_validation() -> None:
     print(f"catalogue            {checked - alone:.2f} µs of CPU an event, beside {alone:.2f} µs to decode it")
 
 
-async def whole_way(events: int, profile: str | None, phases: list[str]) -> None:
+async def whole_way(events: int, profile: str | None, phases: list[str], replayed: int) -> None:
     """Start the services, and measure one worker on them."""
     with tempfile.TemporaryDirectory(prefix="dispatcher-bench-") as folder:
         stack = await start_local(Path(folder), kafka=True, mongo=True, report=print)
@@ -234,8 +239,30 @@ async def whole_way(events: int, profile: str | None, phases: list[str]) -> None
                         f"latency at {quiet['events_per_second']}/s      "
                         f"p50 {quiet['p50_ms']} ms, p99 {quiet['p99_ms']} ms"
                     )
+                if "replay" in phases:
+                    await show_replay(bench, replayed)
         finally:
             await stack.stop()
+
+
+async def show_replay(bench: Bench, count: int) -> None:
+    """Print what live events take while dead letters are replayed."""
+    webhook_id = await subscribe(bench.settings, bench.receiver, "dead.*")
+    async with worker(bench):
+        await publish_one_and_wait(bench)
+        found = await measure_live_latency(bench, TOPIC, webhook_id, count, REPLAYS_PER_SECOND)
+    phases = {
+        "quiet": found.before,
+        "replay is sent": found.sending,
+        "delivered": found.delivering,
+        "quiet again": found.after,
+    }
+    for name, phase in phases.items():
+        print(
+            f"live, {name:<14} p50 {phase.p50_ms:.2f} ms, p99 {phase.p99_ms:.2f} ms of {phase.count:,} events, "
+            f"p99 {found.change(phase):+.0%} beside the quiet phases"
+        )
+    print(f"replay of {found.replayed:,}    {found.replayed / found.seconds:,.0f}/s for {found.seconds:.0f} s")
 
 
 async def show_throughput(bench: Bench, events: int, profile: str | None) -> None:
@@ -251,7 +278,7 @@ async def show_throughput(bench: Bench, events: int, profile: str | None) -> Non
     print(f"ratio to plain loop  {full['deliveries_per_second'] / plain.per_second:>9.2f}")
 
 
-async def subscribe(settings: Settings, receiver: str) -> None:
+async def subscribe(settings: Settings, receiver: str, wanted: str = "user.*") -> str:
     async with mongo_connection(settings) as connection:
         webhooks = Webhooks(
             MongoWebhooks(connection.webhooks),
@@ -260,13 +287,15 @@ async def subscribe(settings: Settings, receiver: str) -> None:
             Keyring(settings.encryption_keys),
             draw,
         )
-        await webhooks.create("default", {"url": f"{receiver}/hook", "events": ["user.*"]})
+        made = await webhooks.create("default", {"url": f"{receiver}/hook", "events": [wanted]})
+    return made.webhook.subscription.id
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=300_000)
+    parser.add_argument("--replayed", type=int, default=100_000, help="dead letters of the phase replay")
     parser.add_argument("--phase", action="append", choices=PHASES, help="only this phase; may be given twice")
     parser.add_argument("--profile", help="write a py-spy profile of the worker (raw stacks) to this file")
     arguments = parser.parse_args()
-    uvloop.run(main(arguments.events, arguments.profile, arguments.phase or list(PHASES)))
+    uvloop.run(main(arguments.events, arguments.profile, arguments.phase or list(PHASES), arguments.replayed))
