@@ -77,6 +77,7 @@ class Metrics:
         self.retry_lateness_seconds = {tier: Histogram(LATENESS_BUCKETS) for tier in self.retries.counts}
         self.dead_letters = Tally(reason.value for reason in DeadLetterReason)
         self.replayed = Tally(REPLAY_RESULTS)
+        self.backfilled = Tally(REPLAY_RESULTS)
         self.outcomes = Tally(FINISHED_OUTCOMES)
         self.webhooks_disabled = Tally(DISABLED_REASONS)
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
@@ -150,7 +151,8 @@ class _HotCollector(Collector):
         yield _tally("deliveries", "Delivery steps by what became of the delivery", "outcome", metrics.deliveries)
         yield _tally("retries_scheduled", "Deliveries sent to a delay topic", "tier", metrics.retries)
         yield _tally("dead_letters", "Records produced to the dead-letter topic", "reason", metrics.dead_letters)
-        yield _tally("replayed", "Deliveries that replay jobs went through", "result", metrics.replayed)
+        yield _tally("replayed", "Logged deliveries that replay jobs went through", "result", metrics.replayed)
+        yield _tally("backfilled", "Records of source topics that backfills went through", "result", metrics.backfilled)
         yield _tally("outcomes_produced", "Finished deliveries on the outcomes topic", "outcome", metrics.outcomes)
         yield _tally("webhooks_disabled", "Webhooks that this worker has disabled", "reason", metrics.webhooks_disabled)
         yield _histograms("attempt_duration", "An attempt, to its response headers", "result", metrics.attempt_seconds)

@@ -5,11 +5,13 @@ them and on the tests' fakes.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from dispatcher.core.delivery_log import LogEntry, LoggedDelivery, LoggedState
+from dispatcher.core.dead_letter_replays import DeadLetterReplay, ReplayChoice
+from dispatcher.core.dead_letters import DeadLetter, DeadLetterFilter
+from dispatcher.core.delivery_log import FailedFilter, LogEntry, LoggedDelivery, LoggedState
 from dispatcher.core.endpoint_health import FailingEndpoint, HealthNote
 from dispatcher.core.exchange import Request, Response
 from dispatcher.core.model import RecordHeaders, Subscription, Webhook
@@ -97,19 +99,12 @@ class DeliveryLogWriter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
-    """Which deliveries to list; None filters nothing. Times are unix milliseconds.
-
-    Attributes:
-        subscription_id: Only in a listing of more than one subscription's deliveries.
-        reason: Why it failed for good or was skipped.
-    """
+    """Which deliveries to list; None filters nothing. Times are unix milliseconds."""
 
     status: str | None = None
     event_type: str | None = None
     since_ms: int | None = None
     until_ms: int | None = None
-    subscription_id: str | None = None
-    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +133,74 @@ class DeliveryLogReader(Protocol):
             UnavailableError: MongoDB is out of reach.
         """
 
-    async def failed_page(
-        self, workspace_id: str, wanted: DeliveryFilter, cursor: str | None, limit: int
-    ) -> Page[LoggedDelivery]:
-        """Return one page of a workspace's failed deliveries, of all its subscriptions; otherwise like `page`."""
-
     async def get(self, workspace_id: str, subscription_id: str, delivery_id: str) -> LoggedDelivery | None:
         """Return one delivery with its attempts, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCount(Generic[T]):
+    """How many failed deliveries have a value in common."""
+
+    value: T
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedSummary:
+    """Failed deliveries, counted by what they can be told apart by; the commonest values first, a bounded number.
+
+    Attributes:
+        total: All of them.
+        complete: False where there are more, which were not counted.
+        by_webhook: By their webhook's id.
+        by_type: By event type.
+        by_reason: By why they failed for good.
+        by_response_code: By the last attempt's status code; 0: none came.
+        by_hour_ms: By the hour of their creation, as its beginning in unix milliseconds, the latest first.
+    """
+
+    total: int
+    complete: bool
+    by_webhook: Sequence[FailedCount[str]]
+    by_type: Sequence[FailedCount[str]]
+    by_reason: Sequence[FailedCount[str]]
+    by_response_code: Sequence[FailedCount[int]]
+    by_hour_ms: Sequence[FailedCount[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """How many failed deliveries were marked.
+
+    Attributes:
+        count: So many.
+        more: Whether some are left: one call marks a bounded number.
+    """
+
+    count: int
+    more: bool
+
+
+class FailedDeliveries(Protocol):
+    """A workspace's failed deliveries, test events apart; every method may raise `UnavailableError`."""
+
+    async def page(
+        self, workspace_id: str, wanted: FailedFilter, cursor: str | None, limit: int
+    ) -> Page[LoggedDelivery]:
+        """Return one page of those that nobody handled, newest first, attempts left out.
+
+        Raises:
+            InvalidInputError: The cursor is none of ours.
+        """
+
+    async def summary(self, workspace_id: str, wanted: FailedFilter) -> FailedSummary:
+        """Count those that nobody handled."""
+
+    async def get(self, workspace_id: str, delivery_id: str) -> LoggedDelivery | None:
+        """Return one with its attempts, handled or not; None where it isn't failed."""
+
+    async def handle(self, workspace_id: str, wanted: FailedFilter, now_ms: int) -> Handled:
+        """Mark them as handled, until they run again."""
 
 
 class WebhookStore(Protocol):
@@ -589,3 +645,63 @@ class SourceReader(Protocol):
 
     async def read_span(self, span: SourceSpan) -> SourceRecords:
         """Return the next records of a span, at least one offset further."""
+
+
+class ChosenLetters(Protocol):
+    """The dead letters of some spans that a filter wants, each delivery's newest.
+
+    Attributes:
+        count: How many there are.
+    """
+
+    count: int
+
+    def read(self, spans: Sequence[SourceSpan]) -> AsyncGenerator[Sequence[DeadLetter], None]:
+        """Yield those that lie in these spans, of one span after the other; may raise `UnavailableError`."""
+
+    def is_handled(self, letter: DeadLetter) -> bool:
+        """Say whether a letter was dealt with before."""
+
+
+class LetterChooser(Protocol):
+    """Chooses dead letters from their topic; every method may raise `UnavailableError`."""
+
+    async def snapshot(self, since_ms: int | None = None, until_ms: int | None = None) -> Sequence[SourceSpan]:
+        """Return what is on the topic now, partition by partition."""
+
+    async def choose(
+        self, spans: Sequence[SourceSpan], wanted: DeadLetterFilter, read: Callable[[int], None]
+    ) -> ChosenLetters:
+        """Find out which letters of these spans a filter wants; `read` is told how many offsets were looked at."""
+
+    async def handle(self, letters: Sequence[tuple[int, int, int]], by: str) -> None:
+        """Mark letters as dealt with: partition, offset and timestamp of each; `by` says by what."""
+
+
+class ReplayTopicReader(Protocol):
+    """Looks at the replay topic from outside its consumer group; raises `UnavailableError` where Kafka is away."""
+
+    async def ends(self) -> Mapping[int, int]:
+        """Return the end offset of each partition."""
+
+    async def delivery_ids(self, replay_id: str, since: Mapping[int, int]) -> frozenset[str]:
+        """Return the deliveries whose records carry a replay's id, from these offsets to the present ends."""
+
+
+class DeadLetterReplayStore(Protocol):
+    """Keeps the operators' replays of dead letters; every method may raise `UnavailableError`.
+
+    One process at a time goes on with a replay: who takes it over stops the one before at its next batch.
+    """
+
+    async def insert(self, replay: DeadLetterReplay, owner: str, now_ms: int) -> None:
+        """Store a new replay; it is the owner's."""
+
+    async def like(self, choice: ReplayChoice) -> Sequence[DeadLetterReplay]:
+        """Return the replays of the same likeness, the latest first."""
+
+    async def take_over(self, replay_id: str, owner: str, now_ms: int) -> DeadLetterReplay | None:
+        """Make a replay that isn't done the owner's and return it; a done one is returned as it is. None: unknown."""
+
+    async def store(self, replay: DeadLetterReplay, owner: str, now_ms: int) -> bool:
+        """Store how far a replay is; False where it isn't the owner's any more."""

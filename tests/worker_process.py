@@ -46,6 +46,11 @@ class WorkerProcess:
         self._output.close()
 
     @property
+    def environment(self) -> Mapping[str, str]:
+        """Its environment, for another process with the same settings."""
+        return self._environment
+
+    @property
     def runs(self) -> bool:
         """Whether it hasn't ended."""
         return self._process is not None and self._process.poll() is None

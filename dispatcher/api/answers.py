@@ -10,8 +10,9 @@ from pydantic.json_schema import SkipJsonSchema
 from dispatcher.core.delivery_log import DeliveryStatus, LoggedAttempt, LoggedDelivery
 from dispatcher.core.model import PayloadFormat, Status, Webhook
 from dispatcher.core.payload import CLOUDEVENTS_CONTENT_TYPE
+from dispatcher.core.reruns import ReplaySource
 from dispatcher.operations.times import rfc3339
-from dispatcher.operations.webhooks import CreatedWebhook, Warned
+from dispatcher.operations.webhooks import BackfillOffer, ChangedWebhook, CreatedWebhook, Warned
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 """A time as RFC 3339 text."""
@@ -62,15 +63,29 @@ class WebhookAnswer(Answer):
     updated_at: Time
 
 
+class BackfillOfferAnswer(Answer):
+    """What a webhook missed while the dispatcher had it disabled, and the call that sends it: POST `body` to `path`."""
+
+    since: Time = Field(description="when it was disabled")
+    until: Time = Field(description="when every worker knows that it is active again")
+    path: str = Field(description="of the call, from the server's root")
+    body: dict[str, str] = Field(description="what to send there")
+
+
 class ChangedWebhookAnswer(WebhookAnswer):
     """A webhook after a change."""
 
     warnings: list[WarningAnswer] = Field(description="what was accepted and is probably not meant")
+    backfill: BackfillOfferAnswer | None = Field(
+        description="what it missed, where this change has made a disabled webhook active again; nothing is sent "
+        "unless you make the call"
+    )
 
 
-class CreatedWebhookAnswer(ChangedWebhookAnswer):
+class CreatedWebhookAnswer(WebhookAnswer):
     """A new webhook, with its secret."""
 
+    warnings: list[WarningAnswer] = Field(description="what was accepted and is probably not meant")
     secret: str = Field(description="shown this once", repr=False)
 
 
@@ -123,19 +138,6 @@ class DeliveryPageAnswer(Answer):
     """A page of deliveries, newest first."""
 
     data: list[DeliveryAnswer]
-    next_cursor: str | None = Field(description="cursor of the next page; null on the last")
-
-
-class DeadLetterAnswer(DeliveryAnswer):
-    """A failed delivery in the workspace's list."""
-
-    webhook_id: str = Field(description="may be of a webhook that was deleted since")
-
-
-class DeadLetterPageAnswer(Answer):
-    """A page of failed deliveries, newest first."""
-
-    data: list[DeadLetterAnswer]
     next_cursor: str | None = Field(description="cursor of the next page; null on the last")
 
 
@@ -197,9 +199,24 @@ def webhook_answer(webhook: Webhook) -> WebhookAnswer:
     )
 
 
-def changed_webhook_answer(webhook: Webhook, warnings: Iterable[Warned]) -> ChangedWebhookAnswer:
-    """Show a webhook after a change."""
-    return ChangedWebhookAnswer(**fields_of(webhook_answer(webhook)), warnings=_warnings(warnings))
+def changed_webhook_answer(changed: ChangedWebhook, path: str) -> ChangedWebhookAnswer:
+    """Show a webhook after a change.
+
+    Args:
+        changed: What the change made of it.
+        path: Where the webhook is.
+    """
+    return ChangedWebhookAnswer(
+        **fields_of(webhook_answer(changed.webhook)),
+        warnings=_warnings(changed.warnings),
+        backfill=None if changed.backfill is None else _offer(changed.backfill, path),
+    )
+
+
+def _offer(missed: BackfillOffer, path: str) -> BackfillOfferAnswer:
+    since, until = rfc3339(missed.since_ms), rfc3339(missed.until_ms)
+    body = {"since": since, "until": until, "source": ReplaySource.EVENTS.value}
+    return BackfillOfferAnswer(since=since, until=until, path=f"{path}/replay", body=body)
 
 
 def created_webhook_answer(created: CreatedWebhook) -> CreatedWebhookAnswer:
@@ -233,11 +250,6 @@ def delivery_detail_answer(delivery: LoggedDelivery) -> DeliveryDetailAnswer:
     """Show a delivery with its attempts."""
     attempts = sorted(delivery.attempts, key=lambda made: (made.run, made.attempt))
     return DeliveryDetailAnswer(**fields_of(delivery_answer(delivery)), attempts=[_attempt(made) for made in attempts])
-
-
-def dead_letter_answer(delivery: LoggedDelivery) -> DeadLetterAnswer:
-    """Show a failed delivery and its webhook."""
-    return DeadLetterAnswer(**fields_of(delivery_answer(delivery)), webhook_id=delivery.subscription_id)
 
 
 def _attempt(made: LoggedAttempt) -> AttemptAnswer:

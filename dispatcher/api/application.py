@@ -14,6 +14,7 @@ from dispatcher.api.actions import ActionCalls
 from dispatcher.api.admin_calls import ApiKeyCalls, AuditCalls
 from dispatcher.api.authentication import secured
 from dispatcher.api.catalogue_calls import CatalogueCalls
+from dispatcher.api.dead_letters import DeadLetterCalls
 from dispatcher.api.delivery_calls import DeliveryCalls
 from dispatcher.api.idempotency import idempotent
 from dispatcher.api.openapi import make_document
@@ -30,6 +31,7 @@ from dispatcher.operations.api_keys import ApiKeys
 from dispatcher.operations.audit import Audit
 from dispatcher.operations.catalogue import load_catalogue
 from dispatcher.operations.deliveries import Deliveries
+from dispatcher.operations.failed_deliveries import DeadLetters
 from dispatcher.operations.idempotency import Idempotency
 from dispatcher.operations.redelivery import Redeliveries
 from dispatcher.operations.replays import Replays
@@ -55,6 +57,7 @@ class Operations:
     rotation: SecretRotation
     redeliveries: Redeliveries
     replays: Replays
+    letters: DeadLetters
 
 
 def all_routes(operations: Operations) -> tuple[Route, ...]:
@@ -63,6 +66,7 @@ def all_routes(operations: Operations) -> tuple[Route, ...]:
         *WebhookCalls(operations.webhooks).routes(),
         *ActionCalls(operations.tests, operations.rotation, operations.redeliveries).routes(),
         *DeliveryCalls(operations.deliveries).routes(),
+        *DeadLetterCalls(operations.letters).routes(),
         *ReplayCalls(operations.replays).routes(),
         *CatalogueCalls(operations.catalogue).routes(),
         *ApiKeyCalls(operations.keys).routes(),

@@ -1,12 +1,10 @@
-"""The calls about deliveries: of one webhook, and those of the workspace that failed for good."""
+"""The calls about a webhook's deliveries."""
 
 from aiohttp import web
 
 from dispatcher.api.answers import (
-    DeadLetterPageAnswer,
     DeliveryDetailAnswer,
     DeliveryPageAnswer,
-    dead_letter_answer,
     delivery_answer,
     delivery_detail_answer,
     json_answer,
@@ -15,26 +13,11 @@ from dispatcher.api.queries import PAGING, SPAN, read_listing
 from dispatcher.api.routes import Parameter, Route
 from dispatcher.core.delivery_log import DeliveryStatus
 from dispatcher.core.matching import TYPE
-from dispatcher.core.model import DeadLetterReason
-from dispatcher.operations.deliveries import (
-    DEAD_LETTER_FILTERS,
-    FILTERS,
-    MAX_ID_LENGTH,
-    Deliveries,
-    read_filter,
-)
+from dispatcher.operations.deliveries import FILTERS, Deliveries, read_filter
 from dispatcher.ports import ApiKey
 
 _STATUS = Parameter("status", "only deliveries that stand here", {"type": "string", "enum": list(DeliveryStatus)})
 _TYPE = Parameter("type", "only deliveries of this event type", {"type": "string", "pattern": f"^{TYPE.pattern}$"})
-_SUBSCRIPTION = Parameter(
-    "subscription",
-    "only deliveries of the webhook with this id",
-    {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH},
-)
-_REASON = Parameter(
-    "reason", "only deliveries that failed for this reason", {"type": "string", "enum": list(DeadLetterReason)}
-)
 
 
 class DeliveryCalls:
@@ -63,15 +46,6 @@ class DeliveryCalls:
                 operation="getDelivery",
                 answer=DeliveryDetailAnswer,
             ),
-            Route(
-                "GET",
-                "/dead-letters",
-                "read",
-                self.failed_page,
-                operation="listDeadLetters",
-                query=(_SUBSCRIPTION, _TYPE, _REASON, *SPAN, *PAGING),
-                answer=DeadLetterPageAnswer,
-            ),
         )
 
     async def page(self, request: web.Request, caller: ApiKey) -> web.Response:
@@ -86,10 +60,3 @@ class DeliveryCalls:
         matched = request.match_info
         delivery = await self._deliveries.get(caller.workspace_id, matched["id"], matched["delivery_id"])
         return json_answer(delivery_detail_answer(delivery))
-
-    async def failed_page(self, request: web.Request, caller: ApiKey) -> web.Response:
-        """List the workspace's failed deliveries, of all its webhooks, newest first."""
-        wanted, cursor, limit = read_listing(request, DEAD_LETTER_FILTERS, read_filter)
-        page = await self._deliveries.failed_page(caller.workspace_id, wanted, cursor, limit)
-        data = [dead_letter_answer(delivery) for delivery in page.rows]
-        return json_answer(DeadLetterPageAnswer(data=data, next_cursor=page.next_cursor))

@@ -74,6 +74,8 @@ _REPLAY: Mapping[str, Any] = {
     "since": "2026-01-15T00:00:00Z",
     "until": "2026-01-16T00:00:00Z",
     "delivery_status": "failed",
+    "dead_letters": None,
+    "rate": None,
     "counts": {"selected": 120, "produced": 40, "gone": 0, "skipped": 1},
     "created_at": "2026-01-16T09:00:00Z",
     "updated_at": "2026-01-16T09:00:02Z",
@@ -112,7 +114,16 @@ def _page(row: Mapping[str, Any]) -> dict[str, Any]:
 
 EXAMPLES: Mapping[str, Any] = {
     "WebhookAnswer": _WEBHOOK,
-    "ChangedWebhookAnswer": {**_WEBHOOK, "warnings": []},
+    "ChangedWebhookAnswer": {
+        **_WEBHOOK,
+        "warnings": [],
+        "backfill": {
+            "since": "2026-01-14T22:00:00Z",
+            "until": "2026-01-15T10:30:05Z",
+            "path": f"/v1/webhooks/{_WEBHOOK_ID}/replay",
+            "body": {"since": "2026-01-14T22:00:00Z", "until": "2026-01-15T10:30:05Z", "source": "events"},
+        },
+    },
     "CreatedWebhookAnswer": {
         **_WEBHOOK,
         "warnings": [
@@ -137,6 +148,35 @@ EXAMPLES: Mapping[str, Any] = {
     "DeliveryPageAnswer": _page(_DELIVERY),
     "DeliveryDetailAnswer": {**_DELIVERY, "attempts": [_ATTEMPT]},
     "DeadLetterPageAnswer": _page({**_FAILED, "webhook_id": _WEBHOOK_ID}),
+    "DeadLetterSummaryAnswer": {
+        "total": 120,
+        "complete": True,
+        "by_reason": [{"value": "attempts_exhausted", "count": 117}, {"value": "gone", "count": 3}],
+        "by_subscription": [{"value": _WEBHOOK_ID, "count": 120}],
+        "by_type": [{"value": "user.created", "count": 120}],
+        "by_response_code": [
+            {"value": "503", "count": 90},
+            {"value": "none", "count": 27},
+            {"value": "410", "count": 3},
+        ],
+        "by_hour": [{"value": "2026-01-15T11:00:00Z", "count": 80}, {"value": "2026-01-15T10:00:00Z", "count": 40}],
+    },
+    "DeadLetterDetailAnswer": {
+        **_FAILED,
+        "attempts": [
+            {
+                **_ATTEMPT,
+                "attempt": 6,
+                "status": "failed",
+                "response_code": 503,
+                "response_body": "down for maintenance",
+                "error": "the endpoint answered 503",
+            }
+        ],
+        "webhook_id": _WEBHOOK_ID,
+        "handled_at": None,
+    },
+    "PurgeAnswer": {"handled": 120, "more": False},
     "ReplayAnswer": _REPLAY,
     "ReplayPageAnswer": _page(_REPLAY),
     "EventTypeAnswer": _EVENT_TYPE,

@@ -42,13 +42,21 @@ _OF_THIS_VERSION = {
     },
 }
 _OF_WEBHOOK = "$request.path.id"
+_BACKFILL = {
+    "backfill": {
+        "operationId": "createReplay",
+        "parameters": {"id": _OF_WEBHOOK},
+        "requestBody": "$response.body#/backfill/body",
+        "description": "Where `backfill` isn't null.",
+    }
+}
 _FIRST_DELIVERY = {"id": _OF_WEBHOOK, "delivery_id": "$response.body#/data/0/id"}
 
 LINKS: Mapping[str, Mapping[str, Any]] = {
     "createWebhook": _about(_ID),
     "listWebhooks": {"first": _to("getWebhook", id="$response.body#/data/0/id"), **_next("listWebhooks")},
     "getWebhook": _OF_THIS_VERSION,
-    "updateWebhook": _OF_THIS_VERSION,
+    "updateWebhook": {**_OF_THIS_VERSION, **_BACKFILL},
     "testWebhook": {"deliveries": _to("listDeliveries", id=_OF_WEBHOOK)},
     "redeliver": {"delivery": _to("getDelivery", id=_OF_WEBHOOK, delivery_id=_ID)},
     "listDeliveries": {
@@ -57,12 +65,17 @@ LINKS: Mapping[str, Mapping[str, Any]] = {
         **_next("listDeliveries", id=_OF_WEBHOOK),
     },
     "listDeadLetters": {
-        "first": _to("getDelivery", id="$response.body#/data/0/webhook_id", delivery_id="$response.body#/data/0/id"),
+        "first": _to("getDeadLetter", delivery_id="$response.body#/data/0/id"),
         "redeliverFirst": _to(
             "redeliver", id="$response.body#/data/0/webhook_id", delivery_id="$response.body#/data/0/id"
         ),
         **_next("listDeadLetters"),
     },
+    "getDeadLetter": {
+        "delivery": _to("getDelivery", id="$response.body#/webhook_id", delivery_id=_ID),
+        "redeliver": _to("redeliver", id="$response.body#/webhook_id", delivery_id=_ID),
+    },
+    "replayDeadLetters": {"get": _to("getReplay", id=_ID), "cancel": _to("cancelReplay", id=_ID)},
     "createReplay": {"get": _to("getReplay", id=_ID), "cancel": _to("cancelReplay", id=_ID)},
     "listReplays": {"first": _to("getReplay", id="$response.body#/data/0/id"), **_next("listReplays")},
     "listEventTypes": {"first": _to("getEventType", type="$response.body#/data/0/type"), **_next("listEventTypes")},

@@ -99,6 +99,22 @@ def read_listing(
     return wanted, cursor, limit
 
 
+def read_filters(request: web.Request, filters: Collection[str], read_filter: Callable[[Mapping[str, str]], T]) -> T:
+    """Return the filter of a call that isn't paged.
+
+    Raises:
+        InvalidInputError: It names every parameter that is unknown, comes twice or is wrong.
+    """
+    query, problems = _read(request, filters)
+    try:
+        wanted = read_filter(query)
+    except InvalidInputError as error:
+        raise InvalidInputError({**error.fields, **problems}) from None
+    if problems:
+        raise InvalidInputError(problems)
+    return wanted
+
+
 def _read(request: web.Request, takes: Collection[str]) -> tuple[dict[str, str], dict[str, str]]:
     """Return the parameters of a query, each once, and what is wrong with their names."""
     problems: dict[str, str] = {}

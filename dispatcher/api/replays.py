@@ -25,23 +25,34 @@ class ReplayCountsAnswer(Answer):
     produced: int = Field(description="deliveries on their way to the endpoint")
     gone: int = Field(description="their events are kept no more")
     skipped: int = Field(
-        description="under way anyway, or asked for again since; of the source topics: not for the webhook, or in its "
-        "delivery log already"
+        description="under way anyway, asked for again since, or (of dead letters) their webhook is not active; of the "
+        "source topics: not for the webhook, or in its delivery log already"
     )
+
+
+class ReplaySelectionAnswer(Answer):
+    """Which dead letters a replay is about, beside webhook and times; null asks for nothing in particular."""
+
+    type: str | None
+    reason: str | None
+    response_code: str | None
+    delivery_ids: list[str] | None
 
 
 class ReplayAnswer(Answer):
     """A replay job."""
 
     id: str
-    webhook_id: str
+    webhook_id: str | None = Field(description="null: those of the whole workspace, of dead letters only")
     status: Annotated[str, one_of(*ReplayStatus)]
     source: Annotated[str, one_of(*ReplaySource)] = Field(
-        description="what it goes through: logged deliveries, or the events of the source topics"
+        description="what it goes through: logged deliveries, the events of the source topics, or dead letters"
     )
     since: Time
     until: Time
     delivery_status: str | None = Field(description="only deliveries in this status; null: all that reached an end")
+    dead_letters: ReplaySelectionAnswer | None = Field(description="which ones; null where it isn't about them")
+    rate: float | None = Field(description="deliveries a second, at most; null: as fast as the service does it")
     counts: ReplayCountsAnswer
     created_at: Time
     updated_at: Time
@@ -133,12 +144,14 @@ def replay_answer(job: ReplayJob) -> ReplayAnswer:
     """Show a replay job."""
     return ReplayAnswer(
         id=job.id,
-        webhook_id=job.subscription_id,
+        webhook_id=job.subscription_id or None,
         status=job.status,
         source=job.source,
         since=rfc3339(job.since_ms),
         until=rfc3339(job.until_ms),
         delivery_status=job.wanted,
+        dead_letters=_selection(job),
+        rate=job.rate,
         counts=ReplayCountsAnswer(
             selected=job.selected,
             produced=job.counts.produced,
@@ -149,4 +162,16 @@ def replay_answer(job: ReplayJob) -> ReplayAnswer:
         updated_at=rfc3339(job.updated_at_ms),
         finished_at=None if job.finished_at_ms is None else rfc3339(job.finished_at_ms),
         error=job.error or None,
+    )
+
+
+def _selection(job: ReplayJob) -> ReplaySelectionAnswer | None:
+    if job.source is not ReplaySource.DEAD_LETTERS:
+        return None
+    ids = job.failed.delivery_ids
+    return ReplaySelectionAnswer(
+        type=job.failed.event_type,
+        reason=job.failed.reason,
+        response_code=job.failed.response_code,
+        delivery_ids=None if ids is None else list(ids),
     )

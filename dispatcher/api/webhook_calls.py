@@ -107,14 +107,18 @@ class WebhookCalls:
         return json_answer(webhook_answer(webhook), etag=etag_of(webhook.subscription.revision))
 
     async def update(self, request: web.Request, caller: ApiKey) -> web.Response:
-        """Change the fields that were sent, as a JSON merge patch; null goes back to the default."""
+        """Change the fields that were sent, as a JSON merge patch; null goes back to the default.
+
+        Where it makes a webhook active again that the dispatcher had disabled, `backfill` says what it missed and how
+        to have that sent.
+        """
         only = read_if_match(request)
         sent = await read_object(request)
         changed = await self._webhooks.update(
             caller.workspace_id, request.match_info["id"], sent, only=only, by=actor_of(caller)
         )
         etag = etag_of(changed.webhook.subscription.revision)
-        return json_answer(changed_webhook_answer(changed.webhook, changed.warnings), etag=etag)
+        return json_answer(changed_webhook_answer(changed, request.path), etag=etag)
 
     async def delete(self, request: web.Request, caller: ApiKey) -> web.Response:
         """Delete a webhook; deliveries that still wait for it are skipped."""

@@ -31,6 +31,7 @@ from dispatcher.mongo.audit import MongoAudit
 from dispatcher.mongo.client import Connection
 from dispatcher.mongo.delivery_log import MongoDeliveryLog
 from dispatcher.mongo.delivery_pages import MongoDeliveryPages
+from dispatcher.mongo.failed_deliveries import MongoFailedDeliveries
 from dispatcher.mongo.idempotency import MongoIdempotency
 from dispatcher.mongo.jobs import MongoReplays
 from dispatcher.mongo.webhooks import MongoWebhooks
@@ -38,6 +39,7 @@ from dispatcher.operations.api_keys import ApiKeys
 from dispatcher.operations.audit import Audit
 from dispatcher.operations.catalogue import load_catalogue
 from dispatcher.operations.deliveries import Deliveries
+from dispatcher.operations.failed_deliveries import DeadLetters
 from dispatcher.operations.idempotency import Idempotency
 from dispatcher.operations.redelivery import Redeliveries
 from dispatcher.operations.replays import Replays
@@ -85,6 +87,7 @@ def _operations(
     store = MongoWebhooks(connection.webhooks)
     pages, log_writer = MongoDeliveryPages(connection.deliveries), MongoDeliveryLog(connection.deliveries)
     audit = Audit(MongoAudit(connection.audit), clock, draw)
+    replays = Replays(MongoReplays(connection.replays), store, clock, draw, audit=audit)
     policy = AddressPolicy(send.allow_http, send.allowed_networks, send.allowed_ports)
     return Operations(
         webhooks=Webhooks(store, clock, policy, keyring, draw, known_types=lambda: catalogue.types, audit=audit),
@@ -95,7 +98,8 @@ def _operations(
         tests=EventTests(store, catalogue, sender, log_writer, keyring, clock, draw, send.user_agent),
         rotation=SecretRotation(store, clock, keyring, draw, audit=audit),
         redeliveries=Redeliveries(store, pages, log_writer, kafka, kafka, names, clock, draw, audit=audit),
-        replays=Replays(MongoReplays(connection.replays), store, clock, draw, audit=audit),
+        replays=replays,
+        letters=DeadLetters(MongoFailedDeliveries(connection.deliveries), replays, clock, audit=audit),
     )
 
 

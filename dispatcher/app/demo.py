@@ -28,7 +28,7 @@ from dispatcher.app.worker import open_worker
 from dispatcher.core.errors import UnavailableError
 from dispatcher.core.retry import parse_tier
 from dispatcher.kafka import topics
-from dispatcher.kafka.dead_letters import read_dead_letters
+from dispatcher.kafka.dead_letters import DeadLetterReader
 from dispatcher.local import start_local
 from dispatcher.mongo.api_keys import MongoApiKeys
 from dispatcher.operations.api_keys import SCOPES, ApiKeys
@@ -114,8 +114,7 @@ class _Story:
         self._say("4. After the last attempt the delivery log says so, and the dead-letter topic has it:")
         delivery = await self._failed_delivery(session, broken)
         self._say(f"   {delivery['id']}  {delivery['status']}, {delivery['attempts_made']} attempts")
-        async for letter in read_dead_letters(settings.kafka, settings.topics):
-            self._say(f"   dead letter: {json.dumps(letter)}")
+        await self._say_dead_letters(settings)
         verified = all(received.verdict == "verified" for received in self._received)
         ids = {received.headers["webhook-id"] for received in self._received if received.path == "/broken"}
         self._say(
@@ -140,6 +139,25 @@ class _Story:
                 return dict(rows[0])
             await asyncio.sleep(0.1)
         raise UnavailableError("the delivery log did not show the failed delivery in 10 s")
+
+    async def _say_dead_letters(self, settings: Settings) -> None:
+        reader = DeadLetterReader(settings.kafka, settings.topics)
+        try:
+            async for batch in reader.read(await reader.snapshot()):
+                for letter in batch.letters:
+                    told = letter.told()
+                    shown = {
+                        "partition": letter.partition,
+                        "offset": letter.offset,
+                        "reason": letter.reason,
+                        "error": told.error,
+                        "delivery_id": letter.delivery_id,
+                        "http_status": letter.http_status,
+                        "origin": f"{told.origin.topic}-{told.origin.partition}-{told.origin.offset}",
+                    }
+                    self._say(f"   dead letter: {json.dumps(shown)}")
+        finally:
+            await reader.stop()
 
     def _show(self, received: Received) -> None:
         attempt = received.headers.get("x-webhook-attempt")

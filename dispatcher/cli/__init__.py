@@ -14,6 +14,8 @@ COMMANDS = {
     "topics": ("dispatcher.cli.topics:topics", "Make the own topics, or say what differs."),
     "api-keys": ("dispatcher.cli.api_keys:api_keys", "Create, list and revoke API keys."),
     "publish": ("dispatcher.cli.publish:publish", "Put events on the source topic."),
+    "dead-letters": ("dispatcher.cli.dead_letters:dead_letters", "Look into dead letters; replay or purge them."),
+    "backfill": ("dispatcher.cli.backfill:backfill", "Send a webhook the events of a time that it never got."),
     "receive": ("dispatcher.cli.roles:receive", "Show and verify the webhooks that arrive: an endpoint to try with."),
     "openapi": ("dispatcher.cli.openapi:openapi", "Print the REST API's OpenAPI document."),
     "settings": ("dispatcher.cli.settings:settings", "Show the settings as they hold."),

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from dispatcher.core.errors import DispatcherError, InvalidInputError, SettingsError
+from dispatcher.core.masking import legible
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except DispatcherError as error:
             for line in str(error).splitlines():
-                click.echo(f"Error: {line}", err=True)
+                click.echo(f"Error: {legible(line)}", err=True)
             ctx.exit(EXIT_USAGE if isinstance(error, (SettingsError, InvalidInputError)) else EXIT_FAILED)
 
 

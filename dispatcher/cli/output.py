@@ -1,5 +1,6 @@
 """What commands print: JSON, tables, and how far long work has come."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dispatcher.core.masking import legible
+
 _PLAIN_STEPS = 10
 _WORTH_TELLING = 1_000
 
@@ -19,9 +22,18 @@ def print_json(value: Any) -> None:
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
 
 
+def print_strange_json(value: Any) -> None:
+    """Print a JSON value that strangers' texts are in: in ASCII, so that nothing in it moves a cursor."""
+    text = json.dumps(value, indent=2)
+    click.echo(text.replace("\x7f", "\\u007f"))
+
+
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns, each as wide as its widest cell; nothing is cut, so that it can be searched."""
-    lines = [heads, *rows]
+    """Print columns, each as wide as its widest cell; nothing is cut, so that it can be searched.
+
+    What a terminal would obey is written out.
+    """
+    lines = [[legible(cell) for cell in line] for line in (heads, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
     for line in lines:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

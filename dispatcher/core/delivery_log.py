@@ -100,7 +100,11 @@ class LoggedAttempt:
 
 @dataclass(slots=True)
 class LoggedDelivery:
-    """One delivery as the log shows it: the summary is that of its latest step in its latest run."""
+    """One delivery as the log shows it: the summary is that of its latest step in its latest run.
+
+    Attributes:
+        handled_at_ms: Since when its failure in that run counts as dealt with; None where it doesn't.
+    """
 
     delivery_id: str
     workspace_id: str
@@ -121,6 +125,30 @@ class LoggedDelivery:
     run: str
     test: bool
     attempts: list[LoggedAttempt] = field(default_factory=list)
+    handled_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedFilter:
+    """Which failed deliveries that nobody has marked as handled; None filters nothing. Times are unix milliseconds.
+
+    Attributes:
+        subscription_id: `wh_…`.
+        event_type: One type.
+        reason: Why they failed for good.
+        response_code: The last attempt's status code (`503`), a class of them (`5xx`), or `none`: no response came.
+        since_ms: The first time of creation that counts.
+        until_ms: The first that doesn't.
+        delivery_ids: Only some of these.
+    """
+
+    subscription_id: str | None = None
+    event_type: str | None = None
+    reason: str | None = None
+    response_code: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    delivery_ids: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

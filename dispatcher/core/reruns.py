@@ -5,11 +5,11 @@ one with the greater id. So ids sort by time, as text.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from dispatcher.core.decoding import decode
-from dispatcher.core.delivery_log import DeliveryStatus, LogEntry, LoggedDelivery
+from dispatcher.core.delivery_log import DeliveryStatus, FailedFilter, LogEntry, LoggedDelivery
 from dispatcher.core.errors import GoneError, UndecodableError
 from dispatcher.core.model import Event, Origin, RecordHeaders
 from dispatcher.core.records import DeliveryRecord, encode_headers
@@ -32,7 +32,7 @@ def new_run_id(now_ms: int, chance: bytes, *, after: str = "") -> str:
         after: A run that the new one must sort behind, whatever the clocks say; empty: none.
     """
     run = _written(now_ms, chance)
-    if run <= after and (then_ms := _time_of(after)) is not None:
+    if run <= after and (then_ms := run_time_ms(after)) is not None:
         run = _written(then_ms + 1, chance)
     return run
 
@@ -43,7 +43,8 @@ def _written(at_ms: int, chance: bytes) -> str:
     return RUN_PREFIX + "".join(digits)
 
 
-def _time_of(run: str) -> int | None:
+def run_time_ms(run: str) -> int | None:
+    """Return when a run was asked for, unix milliseconds; None where its id doesn't say."""
     digits = run.removeprefix(RUN_PREFIX)
     if len(digits) != _LENGTH or not set(digits) <= set(_DIGITS):
         return None
@@ -157,6 +158,7 @@ class ReplaySource(StrEnum):
 
     DELIVERIES = "deliveries"
     EVENTS = "events"
+    DEAD_LETTERS = "dead_letters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +198,8 @@ class ReplayCounts:
     Attributes:
         produced: Sent to the replay topic.
         gone: Their records are on their topics no more, or can't be read.
-        skipped: Under way anyway, or taken over by a later run. Of a backfill: not for the webhook, or in the delivery
-            log already.
+        skipped: Under way anyway, taken over by a later run, or (of dead letters) their webhook is not active. Of a
+            backfill: not for the webhook, or in the delivery log already.
     """
 
     produced: int = 0
@@ -213,12 +215,12 @@ class ReplayCounts:
 
 @dataclass(frozen=True, slots=True)
 class ReplayJob:
-    """A job that sends deliveries of one subscription again, or events that it never got. Times are unix milliseconds.
+    """A job that sends deliveries again, or events that a subscription never got. Times are unix milliseconds.
 
     Attributes:
         id: `rpl_…`; also the run of everything that it sends.
         workspace_id: The tenant.
-        subscription_id: `wh_…`.
+        subscription_id: `wh_…`; empty: those of the whole workspace, of dead letters only.
         since_ms: The first time that counts, of deliveries' creation, or of the records of events.
         until_ms: The first that doesn't.
         wanted: Only deliveries in this status; None: all that reached an end.
@@ -231,6 +233,8 @@ class ReplayJob:
         finished_at_ms: When it ended; None while it hasn't.
         source: What it goes through.
         spans: Of a backfill: what is left to read.
+        rate: Deliveries a second, at most; None: as fast as the runner does it.
+        failed: Of dead letters: which ones, beside the times.
     """
 
     id: str
@@ -250,3 +254,11 @@ class ReplayJob:
     finished_at_ms: int | None = None
     source: ReplaySource = ReplaySource.DELIVERIES
     spans: tuple[SourceSpan, ...] = ()
+    rate: float | None = None
+    failed: FailedFilter = field(default_factory=FailedFilter)
+
+    @property
+    def dead_letters(self) -> FailedFilter:
+        """Which failed deliveries a job of dead letters is about."""
+        only = self.subscription_id or None
+        return replace(self.failed, subscription_id=only, since_ms=self.since_ms, until_ms=self.until_ms)

@@ -1,7 +1,8 @@
 """Reads single records again, by their coordinates."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TypeVar
 
 from aiokafka import errors
 from aiokafka.client import AIOKafkaClient
@@ -9,12 +10,14 @@ from aiokafka.structs import TopicPartition
 
 from dispatcher.kafka.batches import Batches
 from dispatcher.kafka.client import CLOSE_SECONDS, ErrorKind, as_dispatcher_error, bounded, kind_of, started_client
-from dispatcher.kafka.fetching import fetch
+from dispatcher.kafka.fetching import Fetched, fetch, fetch_bytes
 from dispatcher.ports import ConsumedRecord, Coordinates, UnreadableRecord
 from dispatcher.settings import KafkaSettings
 
 READ_SECONDS = 10.0
 _PAUSE_SECONDS = 0.1
+
+T = TypeVar("T")
 
 
 class RecordReader:
@@ -85,6 +88,14 @@ class RecordReader:
         """
         return await self._bounded(TopicPartition(topic, partition), offset)
 
+    async def bytes_from(self, topic: str, partition: int, offset: int) -> Fetched | None:
+        """Fetch what is at an offset, and leave it as it is; otherwise like `read_from`."""
+        return await self._fetched(
+            TopicPartition(topic, partition),
+            offset,
+            lambda client, at: fetch_bytes(client, at, offset, max_bytes=self._max_bytes),
+        )
+
     async def stop(self) -> None:
         """Close."""
         client, self._client = self._client, None
@@ -92,20 +103,30 @@ class RecordReader:
             await bounded(client.close(), CLOSE_SECONDS, "record reader")
 
     async def _bounded(self, partition: TopicPartition, offset: int) -> Batches | None:
+        return await self._fetched(
+            partition, offset, lambda client, at: fetch(client, at, offset, max_bytes=self._max_bytes)
+        )
+
+    async def _fetched(
+        self, partition: TopicPartition, offset: int, get: Callable[[AIOKafkaClient, TopicPartition], Awaitable[T]]
+    ) -> T | None:
+        """Fetch in bounded time; None where the offset, or the partition, is not there."""
         try:
             async with asyncio.timeout(READ_SECONDS):
-                return await self._fetch(partition, offset)
+                return await self._tried(partition, get)
         except (errors.KafkaError, TimeoutError, OSError) as error:
             doing = f"reading {partition.topic}-{partition.partition} at {offset}"
             raise as_dispatcher_error(error, doing) from error
 
-    async def _fetch(self, partition: TopicPartition, offset: int) -> Batches | None:
+    async def _tried(
+        self, partition: TopicPartition, get: Callable[[AIOKafkaClient, TopicPartition], Awaitable[T]]
+    ) -> T | None:
         client = await self._started()
         while True:
             if not await self._known(client, partition):
                 return None
             try:
-                return await fetch(client, partition, offset, max_bytes=self._max_bytes)
+                return await get(client, partition)
             except errors.OffsetOutOfRangeError:
                 return None
             except errors.KafkaError as error:

@@ -16,6 +16,7 @@ from dispatcher.ports import SourceRecords
 from dispatcher.settings import KafkaSettings, TopicSettings
 
 ASK_SECONDS = 20.0
+_DOING = "asking for offsets of the source topics"
 
 
 class KafkaSourceReader:
@@ -44,7 +45,7 @@ class KafkaSourceReader:
             UnavailableError: Kafka is out of reach.
             MisconfiguredError: It refuses.
         """
-        async with _asking(self._kafka) as consumer:
+        async with asking(self._kafka, _DOING) as consumer:
             cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 - naming a topic might make it
             partitions = [
                 TopicPartition(topic, number)
@@ -90,7 +91,7 @@ class KafkaSourceReader:
     async def _first_kept(self, span: SourceSpan) -> int:
         """Return where a span goes on whose position is not on its topic; its end where nothing of it is left."""
         partition = TopicPartition(span.topic, span.partition)
-        async with _asking(self._kafka) as consumer:
+        async with asking(self._kafka, _DOING) as consumer:
             cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 - naming a topic might make it
             if span.partition not in (cluster.partitions_for_topic(span.topic) or ()):
                 return span.end
@@ -100,8 +101,13 @@ class KafkaSourceReader:
 
 
 @asynccontextmanager
-async def _asking(settings: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
-    """Give a consumer for some questions, in bounded time; errors become this project's."""
+async def asking(settings: KafkaSettings, doing: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """Give a consumer for some questions, in bounded time; errors become this project's.
+
+    Args:
+        settings: Where Kafka is.
+        doing: What is asked, as in `asking for offsets of the source topics`.
+    """
     consumer = AIOKafkaConsumer(
         **client_arguments(settings), enable_auto_commit=False, isolation_level="read_committed"
     )
@@ -113,6 +119,6 @@ async def _asking(settings: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
                 raise await why_unreachable(settings, error) from error
             yield consumer
     except (errors.KafkaError, TimeoutError, OSError) as error:
-        raise as_dispatcher_error(error, "asking for offsets of the source topics") from error
+        raise as_dispatcher_error(error, doing) from error
     finally:
-        await bounded(consumer.stop(), CLOSE_SECONDS, "source reader")
+        await bounded(consumer.stop(), CLOSE_SECONDS, "offset reader")

@@ -6,6 +6,7 @@ from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -27,7 +28,9 @@ MAJORITY: Document = {"w": "majority", "j": True, "wtimeout": WRITE_TIMEOUT_MS}
 _SELECTION_TIMEOUT_MS = 5_000
 _CONNECT_TIMEOUT_MS = 5_000
 _TTL_INDEX = "expire"
+_FORMER_INDEX = "failed"
 _SECONDS_PER_DAY = 86_400
+_INDEX_NOT_FOUND = 27
 
 _WEBHOOK_INDEXES = (
     IndexModel([("workspace_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)], name="list"),
@@ -46,14 +49,30 @@ _REPLAY_INDEXES = (
     IndexModel([("status", ASCENDING), ("updated_at", ASCENDING)], name="take"),
     IndexModel([("finished_at", ASCENDING)], name=_TTL_INDEX, expireAfterSeconds=REPLAY_DAYS * _SECONDS_PER_DAY),
 )
+_DEAD_LETTER_REPLAY_INDEXES = (
+    IndexModel([("likeness", ASCENDING), ("_id", DESCENDING)], name="like"),
+    IndexModel([("updated_at", ASCENDING)], name=_TTL_INDEX, expireAfterSeconds=REPLAY_DAYS * _SECONDS_PER_DAY),
+)
+_HANDLED_LETTER_INDEXES = (
+    IndexModel([("topic", ASCENDING), ("partition", ASCENDING), ("last", ASCENDING)], name="span"),
+    IndexModel([("expires_at", ASCENDING)], name=_TTL_INDEX, expireAfterSeconds=0),
+)
 # Names of fields: see dispatcher/mongo/delivery_documents.py.
 _DELIVERY_INDEXES = (
     IndexModel([("s", ASCENDING), ("c", DESCENDING), ("_id", DESCENDING), ("st", ASCENDING)], name="list"),
     IndexModel(
-        [("w", ASCENDING), ("c", DESCENDING), ("_id", DESCENDING)],
-        name="failed",
+        [
+            ("w", ASCENDING),
+            ("h", ASCENDING),
+            ("c", DESCENDING),
+            ("_id", DESCENDING),
+            ("s", ASCENDING),
+            ("g.y", ASCENDING),
+        ],
+        name="dead_letters",
         partialFilterExpression={"st": "failed"},
     ),
+    IndexModel([("r", ASCENDING), ("_id", ASCENDING)], name="reruns", partialFilterExpression={"r": {"$gt": ""}}),
 )
 
 
@@ -98,6 +117,16 @@ class Connection:
     def replays(self) -> Collection:
         """The replay jobs; reads see only what a majority has."""
         return self.database.get_collection("replays", read_concern=ReadConcern("majority"))
+
+    @property
+    def dead_letter_replays(self) -> Collection:
+        """The operators' replays of dead letters; reads see only what a majority has."""
+        return self.database.get_collection("dead_letter_replays", read_concern=ReadConcern("majority"))
+
+    @property
+    def handled_letters(self) -> Collection:
+        """Which dead letters were dealt with; reads see only what a majority has."""
+        return self.database.get_collection("handled_letters", read_concern=ReadConcern("majority"))
 
     @property
     def endpoint_health(self) -> Collection:
@@ -155,10 +184,23 @@ async def ensure_indexes(connection: Connection, settings: MongoSettings) -> Non
         await connection.webhooks.create_indexes(list(_WEBHOOK_INDEXES))
         await connection.api_keys.create_indexes(list(_API_KEY_INDEXES))
         await connection.replays.create_indexes(list(_REPLAY_INDEXES))
+        await connection.dead_letter_replays.create_indexes(list(_DEAD_LETTER_REPLAY_INDEXES))
+        await connection.handled_letters.create_indexes(list(_HANDLED_LETTER_INDEXES))
         await connection.audit.create_indexes(list(_AUDIT_INDEXES))
         await connection.idempotency.create_indexes(list(_IDEMPOTENCY_INDEXES))
         await connection.deliveries.create_indexes(list(_DELIVERY_INDEXES))
+        if _FORMER_INDEX in await connection.deliveries.index_information():
+            await _drop_former_index(connection.deliveries)
         await _ensure_retention(connection.deliveries, settings.delivery_retention_days * _SECONDS_PER_DAY)
+
+
+async def _drop_former_index(deliveries: Collection) -> None:
+    """Drop the index whose work another does now, unless another process was faster."""
+    try:
+        await deliveries.drop_index(_FORMER_INDEX)
+    except OperationFailure as error:
+        if error.code != _INDEX_NOT_FOUND:
+            raise
 
 
 async def _ensure_retention(deliveries: Collection, seconds: int) -> None:

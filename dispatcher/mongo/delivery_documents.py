@@ -5,6 +5,8 @@ _id delivery id      w workspace id   s subscription id   e event id   o CloudEv
 c   earliest step    u latest step
 g   the latest occurrence of the event: ts timestamp, t topic, p partition, o offset, y event type, x test
 r   latest run       m highest attempt number in it       st status in it
+h   where its failure was handled: l whether on the dead-letter topic too, r the run that failed, at time; dropped
+    when another run begins
 a   steps by run and number: r run, k rank of the status, n number, at time, s status, d duration in ms,
     c response code, e error, x reason, nx next attempt, b response body
 ```
@@ -62,7 +64,7 @@ _MERGE_STAGES: list[dict[str, Any]] = [
         }
     },
     {"$set": {"r": {"$last": "$a.r"}, "m": {"$last": "$a.n"}, "st": {"$max": "$a"}}},
-    {"$set": {"st": "$st.s"}},
+    {"$set": {"st": "$st.s", "h": {"$cond": [{"$eq": ["$h.r", "$r"]}, "$h", "$$REMOVE"]}}},
 ]
 # The update that merges an entry into what is stored, or stores it; encoded once, as it goes out with every entry.
 _MERGE = [RawBSONDocument(bson.encode(stage)) for stage in _MERGE_STAGES]

@@ -8,7 +8,7 @@ from typing import Any
 from bson.datetime_ms import DatetimeMS
 from pymongo import ReturnDocument
 
-from dispatcher.core.delivery_log import DeliveryStatus
+from dispatcher.core.delivery_log import DeliveryStatus, FailedFilter
 from dispatcher.core.reruns import UNFINISHED, ReplayCounts, ReplayJob, ReplaySource, ReplayStatus, SourceSpan
 from dispatcher.mongo.absence import unavailable_errors
 from dispatcher.mongo.client import Collection, Document
@@ -43,6 +43,8 @@ class MongoReplays:
             "until": DatetimeMS(job.until_ms),
             "wanted": None if job.wanted is None else job.wanted.value,
             "source": job.source.value,
+            "rate": job.rate,
+            "failed": _stored_filter(job.failed),
             "status": job.status.value,
             "created_at": DatetimeMS(job.created_at_ms),
             "updated_at": DatetimeMS(job.updated_at_ms),
@@ -58,6 +60,12 @@ class MongoReplays:
         """Return a job of this workspace, or None."""
         with unavailable_errors():
             stored = await self._replays.find_one({"_id": replay_id, "workspace_id": workspace_id})
+        return None if stored is None else _job_of(stored)
+
+    async def find(self, replay_id: str) -> ReplayJob | None:
+        """Return a job of whichever workspace, or None."""
+        with unavailable_errors():
+            stored = await self._replays.find_one({"_id": replay_id})
         return None if stored is None else _job_of(stored)
 
     async def page(self, workspace_id: str, cursor: str | None, limit: int) -> Page[ReplayJob]:
@@ -184,7 +192,30 @@ def _job_of(stored: Document) -> ReplayJob:
         cursor=None if stored["cursor_at"] is None else (int(stored["cursor_at"]), stored["cursor_id"]),
         in_hand=tuple(stored["in_hand"]),
         finished_at_ms=None if finished_at is None else int(finished_at),
-        # Jobs that an earlier version stored have neither.
+        # Jobs that an earlier version stored have none of these.
         source=ReplaySource(stored.get("source", ReplaySource.DELIVERIES)),
         spans=tuple(SourceSpan(*span) for span in stored.get("spans", ())),
+        rate=stored.get("rate"),
+        failed=_filter_of(stored.get("failed", {})),
+    )
+
+
+def _stored_filter(failed: FailedFilter) -> Document:
+    """Write down what a job of dead letters is about, beside its webhook and its times."""
+    ids = failed.delivery_ids
+    return {
+        "event_type": failed.event_type,
+        "reason": failed.reason,
+        "response_code": failed.response_code,
+        "delivery_ids": None if ids is None else list(ids),
+    }
+
+
+def _filter_of(stored: Document) -> FailedFilter:
+    ids = stored.get("delivery_ids")
+    return FailedFilter(
+        event_type=stored.get("event_type"),
+        reason=stored.get("reason"),
+        response_code=stored.get("response_code"),
+        delivery_ids=None if ids is None else tuple(ids),
     )

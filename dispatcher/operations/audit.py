@@ -25,6 +25,7 @@ ACTIONS = (
     "delivery.redeliver",
     "replay.create",
     "replay.cancel",
+    "dead_letters.purge",
     "api_key.create",
     "api_key.revoke",
 )

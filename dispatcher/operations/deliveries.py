@@ -5,24 +5,18 @@ from collections.abc import Mapping
 from dispatcher.core.delivery_log import DeliveryStatus, LoggedDelivery
 from dispatcher.core.errors import InvalidInputError, NotFoundError
 from dispatcher.core.matching import TYPE
-from dispatcher.core.model import DeadLetterReason
 from dispatcher.operations.times import read_span
 from dispatcher.ports import DeliveryFilter, DeliveryLogReader, Page, WebhookStore
 
 FILTERS = ("status", "type", "since", "until")
 """What a webhook's listing can be filtered by, as callers name it."""
 
-DEAD_LETTER_FILTERS = ("subscription", "type", "reason", "since", "until")
-"""What the listing of a workspace's failed deliveries can be filtered by."""
-
-MAX_ID_LENGTH = 128
-
 
 def read_filter(sent: Mapping[str, str]) -> DeliveryFilter:
     """Read a filter from text, as it stands in a URL or a form.
 
     Args:
-        sent: Any of `FILTERS` or `DEAD_LETTER_FILTERS` to its text; what is missing filters nothing.
+        sent: Any of `FILTERS` to its text; what is missing filters nothing.
 
     Raises:
         InvalidInputError: It names every wrong field.
@@ -34,22 +28,9 @@ def read_filter(sent: Mapping[str, str]) -> DeliveryFilter:
     event_type = sent.get("type")
     if event_type is not None and not TYPE.fullmatch(event_type):
         problems["type"] = "send one event type, such as user.created"
-    subscription_id = sent.get("subscription")
-    if subscription_id is not None and not 0 < len(subscription_id) <= MAX_ID_LENGTH:
-        problems["subscription"] = "send a webhook's id, wh_…"
-    reason = sent.get("reason")
-    if reason is not None and reason not in set(DeadLetterReason):
-        problems["reason"] = f"send one of {', '.join(DeadLetterReason)}"
     if problems:
         raise InvalidInputError(problems)
-    return DeliveryFilter(
-        status=status,
-        event_type=event_type,
-        since_ms=since_ms,
-        until_ms=until_ms,
-        subscription_id=subscription_id,
-        reason=reason,
-    )
+    return DeliveryFilter(status=status, event_type=event_type, since_ms=since_ms, until_ms=until_ms)
 
 
 class Deliveries:
@@ -77,19 +58,6 @@ class Deliveries:
         if await self._webhooks.get(workspace_id, webhook_id) is None:
             raise NotFoundError("there is no such webhook in this workspace; GET /v1/webhooks lists those there are")
         return await self._log.page(workspace_id, webhook_id, wanted, cursor, limit)
-
-    async def failed_page(
-        self, workspace_id: str, wanted: DeliveryFilter, cursor: str | None, limit: int
-    ) -> Page[LoggedDelivery]:
-        """Return one page of the workspace's failed deliveries, of all its webhooks, newest first, attempts left out.
-
-        Deliveries of webhooks that were deleted since are among them.
-
-        Raises:
-            InvalidInputError: The cursor is none of ours.
-            UnavailableError: The store is out of reach.
-        """
-        return await self._log.failed_page(workspace_id, wanted, cursor, limit)
 
     async def get(self, workspace_id: str, webhook_id: str, delivery_id: str) -> LoggedDelivery:
         """Return one delivery with its attempts; also one of a webhook that was deleted since.

@@ -18,12 +18,19 @@ class Input(BaseModel):
 Model = TypeVar("Model", bound=Input)
 
 
-def read_input(model: type[Model], sent: Any, *, unsettable: Mapping[str, str] | None = None) -> Model:
+def read_input(
+    model: type[Model],
+    sent: Any,
+    *,
+    items: Mapping[str, str] | None = None,
+    unsettable: Mapping[str, str] | None = None,
+) -> Model:
     """Read and check an input.
 
     Args:
         model: What is wanted.
         sent: The JSON value that the caller sent.
+        items: Field name to what its members want, for lists.
         unsettable: Fields that a caller may well try, to what to do instead.
 
     Raises:
@@ -33,4 +40,4 @@ def read_input(model: type[Model], sent: Any, *, unsettable: Mapping[str, str] |
         return model.model_validate(sent)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
-        raise InvalidInputError(in_words(errors, model, items={}, unsettable=unsettable or {})) from None
+        raise InvalidInputError(in_words(errors, model, items=items or {}, unsettable=unsettable or {})) from None

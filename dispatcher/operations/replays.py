@@ -1,11 +1,12 @@
 """Send the logged deliveries of a time again, or events that a webhook never got, as a job that workers go through."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from dispatcher.core.delivery_log import DeliveryStatus
+from dispatcher.core.delivery_log import DeliveryStatus, FailedFilter
 from dispatcher.core.errors import ConflictError, InvalidInputError, NotFoundError
 from dispatcher.core.reruns import CHANCE_BYTES, ReplayJob, ReplaySource, new_run_id
 from dispatcher.operations.audit import COMMAND_LINE, Audit
@@ -15,11 +16,14 @@ from dispatcher.operations.redelivery import active_webhook
 from dispatcher.operations.times import parse_rfc3339, rfc3339
 from dispatcher.ports import Actor, Clock, Page, ReplayStore, WebhookStore
 
+MIN_RATE, MAX_RATE = 0.1, 100
+"""Deliveries a second: the most is what a worker does anyway."""
 MAX_UNFINISHED = 10
 """As many jobs of one workspace may wait or run: the others wait for them."""
 
 _STATUSES = ", ".join(DeliveryStatus)
-_SOURCES = " or ".join(ReplaySource)
+_OF_A_WEBHOOK = (ReplaySource.DELIVERIES, ReplaySource.EVENTS)
+_SOURCES = " or ".join(_OF_A_WEBHOOK)
 
 
 def _time(value: str) -> str:
@@ -34,12 +38,14 @@ def _status(value: str) -> str:
 
 
 def _source(value: str) -> str:
-    if value not in set(ReplaySource):
+    if value not in set(_OF_A_WEBHOOK):
         raise ValueError(f"send {_SOURCES}")
     return value
 
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"}), AfterValidator(_time)]
+Rate = Annotated[float, Field(ge=MIN_RATE, le=MAX_RATE, allow_inf_nan=False)]
+RATE_HINT = f"deliveries a second as a number from {MIN_RATE} to {MAX_RATE}, or leave it out for {MAX_RATE}"
 
 
 class ReplayInput(Input):
@@ -61,11 +67,12 @@ class ReplayInput(Input):
     status: Annotated[str, Field(json_schema_extra={"enum": list(DeliveryStatus)}), AfterValidator(_status)] | None = (
         Field(None, description=f"one of {_STATUSES}, or leave it out for all that reached an end")
     )
-    source: Annotated[str, Field(json_schema_extra={"enum": list(ReplaySource)}), AfterValidator(_source)] = Field(
+    source: Annotated[str, Field(json_schema_extra={"enum": list(_OF_A_WEBHOOK)}), AfterValidator(_source)] = Field(
         ReplaySource.DELIVERIES.value,
         description="deliveries (the default) sends logged deliveries again; events reads the source topics again and "
         "sends what the webhook wants and never got: without status",
     )
+    rate: Rate | None = Field(None, description=RATE_HINT)
 
 
 class Replays:
@@ -99,7 +106,7 @@ class Replays:
         Args:
             workspace_id: The tenant.
             webhook_id: `wh_…`.
-            sent: A JSON-like object: `since`, `until`, and perhaps `status` or `source`.
+            sent: A JSON-like object: `since`, `until`, and perhaps `status`, `source` and `rate`.
             by: Who asks for it.
 
         Raises:
@@ -119,10 +126,6 @@ class Replays:
         if source is ReplaySource.EVENTS and wanted.status is not None:
             raise InvalidInputError({"status": "events have no status; leave it out, or leave source out"})
         active_webhook(await self._webhooks.get(workspace_id, webhook_id))
-        if await self._store.count_unfinished(workspace_id) >= MAX_UNFINISHED:
-            raise ConflictError(
-                f"{MAX_UNFINISHED} replays of this workspace wait or run already; wait for one to end, or cancel one"
-            )
         job = ReplayJob(
             id=new_run_id(now_ms, self._draw(CHANCE_BYTES)),
             workspace_id=workspace_id,
@@ -133,16 +136,73 @@ class Replays:
             created_at_ms=now_ms,
             updated_at_ms=now_ms,
             source=source,
+            rate=wanted.rate,
         )
+        return await self._start(job, {"status": wanted.status}, by)
+
+    async def create_of_failed(
+        self, workspace_id: str, wanted: FailedFilter, rate: float | None, *, by: Actor = COMMAND_LINE
+    ) -> ReplayJob:
+        """Make a job that sends a workspace's failed deliveries again, as far as nobody handled them.
+
+        Those whose webhook is not active when their turn comes stay what they are.
+
+        Args:
+            workspace_id: The tenant.
+            wanted: Which ones; an `until_ms` in the future counts as now.
+            rate: Deliveries a second, at most; None: as fast as workers do it.
+            by: Who asks for it.
+
+        Raises:
+            InvalidInputError: The time begins in the future; no job is made.
+            ConflictError: The webhook is not there or not active, or `MAX_UNFINISHED` jobs wait or run already.
+            UnavailableError: The store is out of reach.
+        """
+        now_ms = self._clock.now_ms()
+        since_ms = 0 if wanted.since_ms is None else wanted.since_ms
+        if since_ms >= now_ms:
+            raise InvalidInputError({"since": "is not in the past; send an earlier time"})
+        if wanted.subscription_id is not None:
+            webhook = await self._webhooks.get(workspace_id, wanted.subscription_id)
+            if webhook is None:
+                raise ConflictError(
+                    "subscription is no webhook of this workspace, or was deleted, so nothing would be sent; "
+                    "GET /v1/webhooks lists those there are"
+                )
+            active_webhook(webhook)
+        job = ReplayJob(
+            id=new_run_id(now_ms, self._draw(CHANCE_BYTES)),
+            workspace_id=workspace_id,
+            subscription_id=wanted.subscription_id or "",
+            since_ms=since_ms,
+            until_ms=now_ms if wanted.until_ms is None else min(wanted.until_ms, now_ms),
+            wanted=DeliveryStatus.FAILED,
+            created_at_ms=now_ms,
+            updated_at_ms=now_ms,
+            source=ReplaySource.DEAD_LETTERS,
+            rate=rate,
+            failed=replace(wanted, subscription_id=None, since_ms=None, until_ms=None),
+        )
+        told = {"type": wanted.event_type, "reason": wanted.reason, "response_code": wanted.response_code}
+        ids = None if wanted.delivery_ids is None else list(wanted.delivery_ids)
+        return await self._start(job, {**told, "delivery_ids": ids}, by)
+
+    async def _start(self, job: ReplayJob, told: Mapping[str, Any], by: Actor) -> ReplayJob:
+        if await self._store.count_unfinished(job.workspace_id) >= MAX_UNFINISHED:
+            raise ConflictError(
+                f"{MAX_UNFINISHED} replays of this workspace wait or run already; wait for one to end, or cancel one"
+            )
         await self._store.insert(job)
         told = {
-            "webhook_id": webhook_id,
+            "webhook_id": job.subscription_id or None,
             "since": rfc3339(job.since_ms),
             "until": rfc3339(job.until_ms),
-            "status": wanted.status,
-            "source": wanted.source,
+            "source": job.source.value,
+            "rate": job.rate,
+            **told,
         }
-        await self._note(by, "replay.create", job, {name: (None, value) for name, value in told.items()})
+        changes = {name: (None, value) for name, value in told.items() if value is not None}
+        await self._note(by, "replay.create", job, changes)
         return job
 
     async def get(self, workspace_id: str, replay_id: str) -> ReplayJob:

@@ -26,6 +26,9 @@ from dispatcher.ports import Actor, Clock, Page, WebhookStore
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of generated secrets, no secret
 
+KNOWN_AFTER_MS = 5_000
+"""By then all workers know of a change, unless MongoDB is away."""
+
 _SECRET_BYTES = 32
 _TRIES = 5
 
@@ -65,11 +68,29 @@ class CreatedWebhook:
 
 
 @dataclass(frozen=True, slots=True)
+class BackfillOffer:
+    """The time for which a webhook got nothing, as the dispatcher had disabled it. Times are unix milliseconds.
+
+    Attributes:
+        since_ms: When it was disabled.
+        until_ms: When every worker knows that it is active again.
+    """
+
+    since_ms: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class ChangedWebhook:
-    """A webhook as it is after a change."""
+    """A webhook as it is after a change.
+
+    Attributes:
+        backfill: Where the change has made a disabled webhook active again: what it missed.
+    """
 
     webhook: Webhook
     warnings: tuple[Warned, ...] = ()
+    backfill: BackfillOffer | None = None
 
 
 def no_known_types() -> Collection[str]:
@@ -199,7 +220,7 @@ class Webhooks:
             changed = self._changed(webhook, fields, self._clock.now_ms())
             if await self._store.replace(changed, expected_revision=subscription.revision):
                 await self._note(by, "webhook.update", changed, _changes(webhook, changed, fields))
-                return ChangedWebhook(changed, self._unknown_types(fields))
+                return ChangedWebhook(changed, self._unknown_types(fields), _missed(webhook, changed))
         raise _overtaken()
 
     async def delete(
@@ -295,6 +316,13 @@ class Webhooks:
             for position, pattern in patterns.items()
             if not _is_known(pattern, known)
         )
+
+
+def _missed(before: Webhook, after: Webhook) -> BackfillOffer | None:
+    """Return the time for which a webhook was disabled, where a change has ended it."""
+    if before.disabled_at_ms is None or after.subscription.status != Status.ACTIVE:
+        return None
+    return BackfillOffer(before.disabled_at_ms, after.updated_at_ms + KNOWN_AFTER_MS)
 
 
 def check_revision(webhook: Webhook, only: Collection[int] | None) -> None:

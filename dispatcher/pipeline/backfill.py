@@ -17,7 +17,7 @@ from dispatcher.core.matching import patterns_of
 from dispatcher.core.model import Event, Origin, Status, Subscription
 from dispatcher.core.reruns import ReplayCounts, ReplayJob, SourceSpan, first_entry, new_run_record
 from dispatcher.pipeline.intake import size_of
-from dispatcher.pipeline.replay_deliveries import BATCH_DELIVERIES, Sent, produce_all
+from dispatcher.pipeline.replay_deliveries import Sent, batch_size, produce_all
 from dispatcher.ports import (
     Clock,
     ConsumedRecord,
@@ -150,9 +150,9 @@ class SourceEvents:
             raise ConflictError(f"the webhook {state}, so nothing more would be sent")
         read = await self._source.read_span(span)
         found: dict[str, Found] = {}
-        gone, position, looked_at = read.gone, read.position, 0
+        gone, position, looked_at, most = read.gone, read.position, 0, batch_size(job)
         for entry in read.entries:
-            if len(found) == BATCH_DELIVERIES:
+            if len(found) == most:
                 position = entry.offset
                 break
             looked_at += 1

@@ -36,6 +36,12 @@ HELD_SHARE = 1 / 4
 HELD_RESERVE = 1 / 16
 """What is left of the slots, while any of those waits, by everything that is newly offered."""
 
+REPLAY_SHARE = 1 / 16
+"""What replays may take of the slots, under way and on their way there, while other deliveries have work."""
+
+REPLAYS_A_TICK = 8
+"""As many replays are taken up between two ticks while other deliveries have work: each is time that those wait."""
+
 SLOW_SECONDS = 1.0
 """A lane is slow where an attempt takes longer, or one more delivery would wait longer."""
 
@@ -77,6 +83,7 @@ class Lanes:
         slow_seconds: `SLOW_SECONDS`, as it was when these lanes were made.
         slow_in_flight: Requests under way in slow lanes.
         rate_share: This process's part of each subscription's rate limit; changed by `share_rates`.
+        replays_left: How many replays may be taken up until the next tick, while other deliveries have work.
     """
 
     def __init__(
@@ -93,6 +100,7 @@ class Lanes:
         self._max = max_in_flight
         self._half = max_in_flight // 2
         self._reserve = int(max_in_flight * HELD_RESERVE)
+        self._replay_slots = max(1, int(max_in_flight * REPLAY_SHARE))
         self._max_per_lane = max_per_lane
         self._window = window
         self._clock = clock
@@ -104,6 +112,7 @@ class Lanes:
         self._slow_bytes = 0
         self._held_bytes = 0
         self._healthy_at = -RECENT_SECONDS
+        self._live_at = -RECENT_SECONDS
         self._latest: Workspace | None = None
         self._latest_at = -RECENT_SECONDS
         self._other_at = -RECENT_SECONDS
@@ -113,6 +122,7 @@ class Lanes:
         self.held = 0
         self.slow_in_flight = 0
         self.rate_share = 1.0
+        self.replays_left = REPLAYS_A_TICK
 
     @property
     def now(self) -> float:
@@ -128,6 +138,15 @@ class Lanes:
     def may_hold(self) -> bool:
         """True while another delivery of an own topic may wait for its lane."""
         return self._held_bytes < self._window.limit_bytes * HELD_SHARE
+
+    def may_replay(self, active: int) -> bool:
+        """Say whether one more replay may be taken up beside so many that are under way, or on their way to a slot.
+
+        Whoever takes it up takes it from `replays_left`.
+        """
+        if self._clock.now - self._live_at >= RECENT_SECONDS:
+            return active < self._max
+        return active < self._replay_slots and self.replays_left > 0
 
     @property
     def known(self) -> Collection[Lane]:
@@ -149,6 +168,8 @@ class Lanes:
     def offer(self, delivery: Delivery) -> Verdict:
         """Start a delivery's attempt, queue it, or say why not."""
         now = self._clock.now
+        if not delivery.run:
+            self._live_at = now
         lane = self._lanes.get(delivery.subscription_id) or self._make(delivery, now)
         if lane is None:
             return Verdict.TAKEN
@@ -254,6 +275,7 @@ class Lanes:
     def tick(self) -> None:
         """Start what waited for time to pass: for a rate limit, a share, a slot. Called every `TICK_SECONDS`."""
         now = self._clock.now
+        self.replays_left = REPLAYS_A_TICK
         for subscription_id, lane in list(islice(self._waiting.items(), PUMPED_AT_ONCE)):
             # The lanes take turns: who was pumped comes last.
             self._waiting[subscription_id] = self._waiting.pop(subscription_id)

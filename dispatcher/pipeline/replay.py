@@ -17,7 +17,7 @@ from dispatcher.core.errors import ConflictError, UnavailableError
 from dispatcher.core.reruns import ReplayCounts, ReplayJob, ReplaySource, ReplayStatus
 from dispatcher.metrics import Metrics
 from dispatcher.pipeline.backfill import Acceptance, SourceEvents
-from dispatcher.pipeline.replay_deliveries import LoggedDeliveries, ReplayWay
+from dispatcher.pipeline.replay_deliveries import LoggedDeliveries, ReplayWay, Sent
 from dispatcher.ports import (
     Clock,
     DeliveryLogWriter,
@@ -89,10 +89,18 @@ class ReplayRunner:
         self._metrics = metrics
         self._rate = rate
         self._sleep = sleep
+        logged = LoggedDeliveries(
+            outside.selection,
+            outside.log,
+            outside.records,
+            outside.subscriptions,
+            outside.producer,
+            outside.clock,
+            topic,
+        )
         self._ways: dict[ReplaySource, ReplayWay[Any]] = {
-            ReplaySource.DELIVERIES: LoggedDeliveries(
-                outside.selection, outside.log, outside.records, outside.producer, outside.clock, topic
-            ),
+            ReplaySource.DELIVERIES: logged,
+            ReplaySource.DEAD_LETTERS: logged,
             ReplaySource.EVENTS: SourceEvents(
                 outside.source,
                 outside.subscriptions,
@@ -135,8 +143,8 @@ class ReplayRunner:
                     return
                 sent = await self._while_held(job, way.send(job, batch))
                 job = sent.job
-                self._count(sent.counts)
-                await self._sleep(max(0.0, began + sent.weight / self._rate - self._clock.monotonic()))
+                self._count(job, sent.counts)
+                await self._sleep(max(0.0, began + self._seconds_of(sent) - self._clock.monotonic()))
                 began = self._clock.monotonic()
                 if began >= ends_at:
                     if await self._jobs.checkpoint(job, self._owner, LEASE_MS):
@@ -175,11 +183,18 @@ class ReplayRunner:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def _count(self, counts: ReplayCounts) -> None:
-        replayed = self._metrics.replayed.counts
-        replayed["produced"] += counts.produced
-        replayed["gone"] += counts.gone
-        replayed["skipped"] += counts.skipped
+    def _seconds_of(self, sent: Sent) -> float:
+        """Return how long a batch takes at least, by the runner's rate and by its job's own."""
+        own = sent.job.rate
+        return max(sent.weight / self._rate, 0.0 if own is None else sent.counts.produced / own)
+
+    def _count(self, job: ReplayJob, counts: ReplayCounts) -> None:
+        metrics = self._metrics
+        # A backfill counts records, most of which are no deliveries of its webhook.
+        tally = metrics.backfilled if job.source is ReplaySource.EVENTS else metrics.replayed
+        tally.counts["produced"] += counts.produced
+        tally.counts["gone"] += counts.gone
+        tally.counts["skipped"] += counts.skipped
 
     async def _release(self) -> None:
         try:

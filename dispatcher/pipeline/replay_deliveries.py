@@ -7,8 +7,8 @@ from typing import Generic, Protocol, TypeVar
 
 from dispatcher.core.delivery_log import TERMINAL, LoggedDelivery
 from dispatcher.core.errors import GoneError
-from dispatcher.core.model import Origin
-from dispatcher.core.reruns import ReplayCounts, ReplayJob, pending_entry, rerun_record
+from dispatcher.core.model import Origin, Status
+from dispatcher.core.reruns import ReplayCounts, ReplayJob, ReplaySource, pending_entry, rerun_record
 from dispatcher.ports import (
     Clock,
     ConsumedRecord,
@@ -19,6 +19,7 @@ from dispatcher.ports import (
     RecordProducer,
     RejectedRecordError,
     ReplaySelection,
+    SubscriptionLookup,
 )
 
 BATCH_DELIVERIES = 100
@@ -33,7 +34,8 @@ class Sent:
     Attributes:
         job: With the batch behind it.
         counts: What was done now; what a runner before a crash had done is in the job's counts alone.
-        weight: As how many deliveries it counts towards the rate.
+        weight: As how many deliveries it counts towards the runner's rate; towards the job's own count those that
+            were produced.
     """
 
     job: ReplayJob
@@ -79,6 +81,7 @@ class LoggedDeliveries:
         selection: Finds them.
         log: Shows that they wait again.
         records: Reads their events again.
+        subscriptions: Finds their webhooks as they are now.
         producer: Takes the new runs' records.
         clock: Time.
         topic: The replay topic.
@@ -89,6 +92,7 @@ class LoggedDeliveries:
         selection: ReplaySelection,
         log: DeliveryLogWriter,
         records: RecordLookup,
+        subscriptions: SubscriptionLookup,
         producer: RecordProducer,
         clock: Clock,
         topic: str,
@@ -96,6 +100,7 @@ class LoggedDeliveries:
         self._selection = selection
         self._log = log
         self._records = records
+        self._subscriptions = subscriptions
         self._producer = producer
         self._clock = clock
         self._topic = topic
@@ -109,12 +114,14 @@ class LoggedDeliveries:
         if job.in_hand:
             rows = await self._selection.in_hand(job)
         else:
-            rows = await self._selection.next(job, BATCH_DELIVERIES)
+            rows = await self._selection.next(job, batch_size(job))
             if not rows:
                 return None
             cursor = (rows[-1].created_at_ms, rows[-1].delivery_id)
             job = replace(job, cursor=cursor, in_hand=tuple(row.delivery_id for row in rows))
         wanted = [row for row in rows if row.run < job.id and (job.wanted is not None or row.status in TERMINAL)]
+        if job.source is ReplaySource.DEAD_LETTERS:
+            wanted = await self._of_active_webhooks(wanted)
         found = await self._records.read_many(_coordinates(row) for row in wanted)
         return job, LoggedBatch(rows, wanted, found)
 
@@ -135,6 +142,12 @@ class LoggedDeliveries:
         )
         job = replace(job, counts=job.counts + counts + ReplayCounts(produced=before), in_hand=())
         return Sent(job, counts, len(batch.rows))
+
+    async def _of_active_webhooks(self, rows: Sequence[LoggedDelivery]) -> list[LoggedDelivery]:
+        """Leave out what would be skipped when it is sent, and so be a dead letter no more."""
+        found = {each: await self._subscriptions.find(each) for each in {row.subscription_id for row in rows}}
+        active = {each for each, known in found.items() if known is not None and known.status == Status.ACTIVE}
+        return [row for row in rows if row.subscription_id in active]
 
     def _record(
         self, job: ReplayJob, row: LoggedDelivery, found: Mapping[Coordinates, ConsumedRecord]
@@ -169,6 +182,11 @@ async def produce_all(producer: RecordProducer, records: Mapping[str, OutgoingRe
     if (fault := next((each for each in ended if _is_fault(each)), None)) is not None:
         raise fault
     return frozenset(name for name, each in zip(starting, ended, strict=True) if each is None)
+
+
+def batch_size(job: ReplayJob) -> int:
+    """Return how many deliveries of a job are taken in hand at once: those of about a second, where its rate is low."""
+    return BATCH_DELIVERIES if job.rate is None else min(max(round(job.rate), 1), BATCH_DELIVERIES)
 
 
 def _coordinates(row: LoggedDelivery) -> Coordinates:

@@ -15,6 +15,7 @@ from dispatcher.core.errors import UnavailableError
 from dispatcher.core.records import due_ms
 from dispatcher.metrics import Histogram, Metrics
 from dispatcher.pipeline.intake import Expansion, OwnIntake, SourceIntake, size_of
+from dispatcher.pipeline.lane_clock import TICK_SECONDS
 from dispatcher.pipeline.lanes import Lanes, Verdict
 from dispatcher.pipeline.log_buffer import LogBuffer
 from dispatcher.pipeline.log_check import LogCheck
@@ -123,6 +124,7 @@ class Role:
         self._intake = intake
         self._engine = engine
         self._delay_ms = delay_ms
+        self._gives_way = name == "replay"
         self._lateness: Histogram | None = engine.metrics.retry_lateness_seconds.get(name.removeprefix("retry."))
         self._check = engine.check_for(self._checked)
         self._ready: deque[Delivery] = deque()
@@ -296,6 +298,8 @@ class Role:
                 self._lateness.observe((now_ms - due) / 1000)
             self.active.add(delivery)
             self._check.submit(delivery)
+            if self._gives_way:
+                self._engine.lanes.replays_left -= 1
 
     def _has_room(self) -> bool:
         """Bring what was taken up to its lanes; say whether more may be taken up. Blocks the role where not."""
@@ -309,14 +313,22 @@ class Role:
             and engine.settlement.producing < MAX_PRODUCING
             and len(self._check) < MAX_CHECKING
         ):
-            return True
+            if not self._gives_way or self._may_replay():
+                return True
+            self._block(TICK_SECONDS)
+            return False
         self._block()
         return False
 
-    def _block(self) -> None:
+    def _may_replay(self) -> bool:
+        """Say whether one more replay leaves the others their room; those that wait for a slow lane take none."""
+        waiting = sum(state.waiting for state in self._partitions.values())
+        return self._engine.lanes.may_replay(len(self.active) - waiting)
+
+    def _block(self, seconds: float = RETRY_SECONDS) -> None:
         self._engine.blocked[self] = None
         # Room may also come by time alone: a lane that is found to be slow, an index that is fresh again.
-        self._come_back(RETRY_SECONDS)
+        self._come_back(seconds)
 
     def _bring_ready(self) -> bool:
         while self._ready:

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 import uvloop
 
 from dispatcher.operations.catalogue import load_catalogue
+from tests.bench.dead_letters import show_dead_letters
 from tests.bench.growth import show_growth
 from tests.bench.isolation import show_isolation, show_waiting
+from tests.bench.live_latency import show_replay
 from tests.bench.retries import show_due_backlog, show_lateness
 from tests.bench.rig import Rig, open_rig
 from tests.bench.subscriptions import show_subscriptions
@@ -21,18 +23,20 @@ from tests.bench.throughput import show_latency, show_throughput
 from tests.bench.validation import measure
 
 QUICK = ("validation", "throughput", "latency")
-PHASES = (*QUICK, "waiting", "isolation", "retries", "growth", "subscriptions")
+PHASES = (*QUICK, "waiting", "isolation", "retries", "growth", "subscriptions", "replay", "dead-letters")
 
 
 async def main(events: int, profile: str | None, phases: Sequence[str]) -> None:
     """Run the phases, in the order of `PHASES`."""
     if "validation" in phases:
         show_validation()
-    if set(phases) - {"validation"}:
+    if set(phases) - {"validation", "dead-letters"}:
         async with open_rig(print) as rig:
             for phase in PHASES:
                 if phase in phases:
                     await show(rig, phase, events, profile)
+    if "dead-letters" in phases:
+        await show_dead_letters()
 
 
 async def show(rig: Rig, phase: str, events: int, profile: str | None) -> None:
@@ -53,6 +57,8 @@ async def show(rig: Rig, phase: str, events: int, profile: str | None) -> None:
             await show_growth(rig)
         case "subscriptions":
             await show_subscriptions(rig, events)
+        case "replay":
+            await show_replay(rig)
 
 
 def show_validation() -> None:

@@ -182,12 +182,12 @@ class Deployment:
             process.terminate()
             await process.wait()
 
-    async def lag(self) -> int:
-        """Return how many records of the source topic are not committed yet."""
+    async def lag(self, group: str = "", topic: str = "") -> int:
+        """Return how many records of a topic, the source topic unless named, are not committed yet."""
+        group = group or group_of(self.settings.topics.consumer_group, "source")
         reader = LagReader(self.settings.kafka)
         try:
-            group = group_of(self.settings.topics.consumer_group, "source")
-            return sum((await reader.lag(group, [self.source])).values())
+            return sum((await reader.lag(group, [topic or self.source])).values())
         finally:
             await reader.stop()
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dispatcher.core.delivery_log import DeliveryStatus
+from dispatcher.core.delivery_log import DeliveryStatus, FailedFilter
 from dispatcher.core.errors import InvalidInputError
 from dispatcher.core.reruns import ReplayCounts, ReplayJob, ReplaySource, ReplayStatus, SourceSpan, new_run_id
 from dispatcher.mongo import MongoDeliveryLog, connect
@@ -69,11 +69,16 @@ async def test_job_is_stored_as_it_is(jobs):
         in_hand=("del_1", "del_2"),
         source=ReplaySource.EVENTS,
         spans=(SourceSpan("events", 3, 5, 9), SourceSpan("$other", 0, 0, 1)),
+        rate=2.5,
     )
-    for each in (job(), whole := replace(whole, id=job(2).id)):
+    letters = FailedFilter(event_type="$t", reason="gone", response_code="5xx", delivery_ids=("del_2", "del_1"))
+    of_letters = job(3, source=ReplaySource.DEAD_LETTERS, subscription_id="", failed=letters)
+    for each in (job(), whole := replace(whole, id=job(2).id), of_letters):
         await jobs.insert(each)
         assert await jobs.get("ws_1", each.id) == each
         assert await jobs.get("ws_2", each.id) is None
+        if isinstance(jobs, MongoReplays):
+            assert await jobs.find(each.id) == each
     assert await jobs.get("ws_1", "rpl_none") is None
 
 
@@ -207,3 +212,44 @@ async def test_selection_is_the_span_in_order(logged):
     held = replace(wanted, in_hand=(found[1].delivery_id, found[4].delivery_id, "del_x"))
     assert [row.event_id for row in await selection.in_hand(held)] == ["evt_1", "evt_4"]
     assert list(await selection.in_hand(wanted)) == []
+
+
+async def test_selection_of_dead_letters_spans_webhooks(logged):
+    """Failed deliveries of the whole workspace, oldest first, by each of what they are chosen by, in hand as well."""
+    log, selection = logged
+    failed = {"status": DeliveryStatus.FAILED, "reason": "attempts_exhausted", "response_code": 503}
+    await log.write(
+        [
+            *(entry(number, **failed) for number in range(3)),
+            entry(3, **{**failed, "subscription_id": "wh_2"}),
+            entry(4, **{**failed, "reason": "gone", "response_code": 410}),
+            entry(5, **{**failed, "event_type": "user.deleted", "response_code": 0}),
+            entry(6, **{**failed, "workspace_id": "ws_2"}),
+            entry(7),
+            entry(8, **failed, test=True),
+            entry(9, **{**failed, "at_ms": START_MS + 1000}),
+        ]
+    )
+
+    def of(subscription="", **wanted):
+        return job(source=ReplaySource.DEAD_LETTERS, subscription_id=subscription, failed=FailedFilter(**wanted))
+
+    for wanted, expected in (
+        (of(), [0, 1, 2, 3, 4, 5]),
+        (of("wh_2"), [3]),
+        (of("wh_1"), [0, 1, 2, 4, 5]),
+        (of(reason="gone"), [4]),
+        (of(event_type="user.deleted"), [5]),
+        (of(response_code="none"), [5]),
+        (of(response_code="5xx"), [0, 1, 2, 3]),
+        (of(response_code="410", reason="gone"), [4]),
+        (of(delivery_ids=(entry(1).delivery_id, entry(6).delivery_id, entry(7).delivery_id)), [1]),
+    ):
+        found, cursor = [], None
+        while rows := await selection.next(replace(wanted, cursor=cursor), 2):
+            found += rows
+            cursor = (rows[-1].created_at_ms, rows[-1].delivery_id)
+        assert [int(row.delivery_id[4:]) for row in found] == expected, wanted
+        assert await selection.count(wanted) == len(expected)
+    held = replace(of(), in_hand=(entry(3).delivery_id, entry(1).delivery_id, entry(6).delivery_id))
+    assert [int(row.delivery_id[4:]) for row in await selection.in_hand(held)] == [1, 3]

@@ -101,7 +101,15 @@ async def deliveries(api: OpenApiClient, shared: Deployment, workspace: str) -> 
     shown = await api.follow(page, "first")
     assert [attempt["response_code"] for attempt in shown.body["attempts"]] == [500]
     letters = await api.call("listDeadLetters", subscription=webhook_id)
-    assert (await api.follow(letters, "first")).body == shown.body
+    letter = await api.follow(letters, "first")
+    assert letter.body == {**shown.body, "webhook_id": webhook_id, "handled_at": None}
+    assert (await api.follow(letter, "delivery")).body == shown.body
+    counted = await api.call("countDeadLetters", subscription=webhook_id, response_code="5xx")
+    assert (counted.body["total"], counted.body["by_reason"]) == (1, [{"value": "attempts_exhausted", "count": 1}])
+    replayed = await api.call("replayDeadLetters", body={"subscription": webhook_id, "reason": "gone", "rate": 5})
+    assert (await api.follow(replayed, "get")).body["dead_letters"]["reason"] == "gone"
+    purged = await api.call("purgeDeadLetters", body={"subscription": webhook_id, "response_code": "none"})
+    assert purged.body == {"handled": 0, "more": False}
 
     shared.receiver.answer(path, Answer(200))
     again = await api.follow(page, "redeliverFirst")

@@ -19,14 +19,26 @@ from dispatcher.core.urls import EndpointUrl
 from dispatcher.operations.api_keys import ApiKeys
 from dispatcher.operations.audit import Audit
 from dispatcher.operations.deliveries import Deliveries
+from dispatcher.operations.failed_deliveries import DeadLetters
 from dispatcher.operations.idempotency import Idempotency
+from dispatcher.operations.replays import Replays
 from dispatcher.operations.rotation import SecretRotation
 from dispatcher.operations.webhooks import Webhooks
-from dispatcher.ports import ApiKeyStore, AuditStore, DeliveryLogReader, IdempotencyStore, WebhookStore
+from dispatcher.ports import (
+    ApiKeyStore,
+    AuditStore,
+    DeliveryLogReader,
+    FailedDeliveries,
+    IdempotencyStore,
+    ReplayStore,
+    WebhookStore,
+)
+from tests.fakes.replays import MemoryReplays
 from tests.fakes.stores import (
     MemoryApiKeyStore,
     MemoryAuditStore,
     MemoryDeliveryLogReader,
+    MemoryFailedDeliveries,
     MemoryIdempotencyStore,
     MemoryWebhookStore,
     Outage,
@@ -107,6 +119,8 @@ async def api_stack(
     webhook_store: WebhookStore | None = None,
     api_key_store: ApiKeyStore | None = None,
     log: DeliveryLogReader | None = None,
+    failed: FailedDeliveries | None = None,
+    replay_store: ReplayStore | None = None,
     audit_store: AuditStore | None = None,
     idempotency_store: IdempotencyStore | None = None,
     known_types: Collection[str] = (),
@@ -117,7 +131,7 @@ async def api_stack(
     seed: str = "",
     **operations: Any,
 ) -> AsyncIterator[ApiStack]:
-    """Run the API over stores, those in memory by default; further operations (`tests`, `replays`) are given.
+    """Run the API over stores, those in memory by default; further operations (`tests`) are given.
 
     Several over the same stores stand for several processes; each has a `seed` of its own.
     """
@@ -127,7 +141,11 @@ async def api_stack(
     audit = Audit(audit_store or MemoryAuditStore(outage), clock, draw)
     keys = ApiKeys(api_key_store or MemoryApiKeyStore(outage), clock, draw, audit=audit)
     webhooks = Webhooks(webhook_store, clock, HttpsOnly(), keyring, draw, known_types=lambda: known_types, audit=audit)
-    deliveries = Deliveries(log or MemoryDeliveryLogReader(outage), webhook_store)
+    log = log or MemoryDeliveryLogReader(outage)
+    deliveries = Deliveries(log, webhook_store)
+    if failed is None and isinstance(log, MemoryDeliveryLogReader):
+        failed = MemoryFailedDeliveries(log)
+    replays = Replays(replay_store or MemoryReplays(clock, outage), webhook_store, clock, draw, audit=audit)
     texts = {}
     for kind, workspace, scopes, lifetime_ms in (
         ("all", "acme", ("read", "write"), None),
@@ -146,6 +164,8 @@ async def api_stack(
         "audit": audit,
         "catalogue": catalogue or Catalogue(),
         "rotation": SecretRotation(webhook_store, clock, keyring, draw, audit=audit),
+        "replays": replays,
+        "letters": None if failed is None else DeadLetters(failed, replays, clock, audit=audit),
         **operations,
     }
     absent = dict.fromkeys(Operations.__dataclass_fields__.keys() - given.keys())

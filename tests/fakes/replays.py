@@ -7,11 +7,11 @@ from dataclasses import replace
 from dispatcher.core.delivery_log import LoggedDelivery, shown
 from dispatcher.core.errors import UnavailableError
 from dispatcher.core.model import Subscription
-from dispatcher.core.reruns import UNFINISHED, ReplayJob, ReplayStatus, SourceSpan
+from dispatcher.core.reruns import UNFINISHED, ReplayJob, ReplaySource, ReplayStatus, SourceSpan
 from dispatcher.ports import Clock, ConsumedRecord, Coordinates, OutgoingRecord, Page, SourceRecords
 from tests.fakes.kafka import MemoryBroker, MemoryProducer, StoredRecord
 from tests.fakes.log import MemoryDeliveryLog
-from tests.fakes.stores import Outage, paged
+from tests.fakes.stores import Outage, is_chosen, paged
 
 
 class MemoryReplays:
@@ -119,9 +119,12 @@ class MemorySelection:
         return [row for row in self._chosen(job) if job.cursor is None or _position(row) > job.cursor][:limit]
 
     async def in_hand(self, job: ReplayJob) -> Sequence[LoggedDelivery]:
-        return [row for row in self._rows() if row.delivery_id in job.in_hand]
+        return [row for row in self._rows() if row.delivery_id in job.in_hand and row.workspace_id == job.workspace_id]
 
     def _chosen(self, job: ReplayJob) -> list[LoggedDelivery]:
+        if job.source is ReplaySource.DEAD_LETTERS:
+            wanted = job.dead_letters
+            return [row for row in self._rows() if row.workspace_id == job.workspace_id and is_chosen(row, wanted)]
         return [
             row
             for row in self._rows()

@@ -4,13 +4,26 @@
 import base64
 import binascii
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from dispatcher.core.delivery_log import LoggedDelivery
+from dispatcher.core.dead_letters import statuses
+from dispatcher.core.delivery_log import FailedFilter, LoggedDelivery
 from dispatcher.core.errors import InvalidInputError, UnavailableError
 from dispatcher.core.model import Webhook
-from dispatcher.ports import ApiKey, AuditEntry, AuditFilter, Claim, ClaimedRequest, DeliveryFilter, Page
+from dispatcher.ports import (
+    ApiKey,
+    AuditEntry,
+    AuditFilter,
+    Claim,
+    ClaimedRequest,
+    DeliveryFilter,
+    FailedCount,
+    FailedSummary,
+    Handled,
+    Page,
+)
 
 T = TypeVar("T")
 Position = tuple[int, str]
@@ -130,18 +143,6 @@ class MemoryDeliveryLogReader:
         ]
         return paged(rows, lambda row: (row.created_at_ms, row.delivery_id), cursor, limit)
 
-    async def failed_page(
-        self, workspace_id: str, wanted: DeliveryFilter, cursor: str | None, limit: int
-    ) -> Page[LoggedDelivery]:
-        self.outage.check()
-        wanted = dataclasses.replace(wanted, status="failed")
-        rows = [
-            dataclasses.replace(row, attempts=[])
-            for row in self.deliveries
-            if row.workspace_id == workspace_id and _meets(row, wanted)
-        ]
-        return paged(rows, lambda row: (row.created_at_ms, row.delivery_id), cursor, limit)
-
     async def get(self, workspace_id: str, subscription_id: str, delivery_id: str) -> LoggedDelivery | None:
         self.outage.check()
         wanted = (workspace_id, subscription_id, delivery_id)
@@ -155,11 +156,82 @@ def _meets(row: LoggedDelivery, wanted: DeliveryFilter) -> bool:
     return (
         wanted.status in (None, row.status)
         and wanted.event_type in (None, row.event_type)
-        and wanted.subscription_id in (None, row.subscription_id)
-        and wanted.reason in (None, row.reason)
         and (wanted.since_ms is None or row.created_at_ms >= wanted.since_ms)
         and (wanted.until_ms is None or row.created_at_ms < wanted.until_ms)
     )
+
+
+class MemoryFailedDeliveries:
+    """`FailedDeliveries` over what a reader holds; `MAX_HANDLED` a call is the real one's business."""
+
+    def __init__(self, log: MemoryDeliveryLogReader, outage: Outage | None = None) -> None:
+        self._log = log
+        self.outage = outage or log.outage
+
+    async def page(
+        self, workspace_id: str, wanted: FailedFilter, cursor: str | None, limit: int
+    ) -> Page[LoggedDelivery]:
+        self.outage.check()
+        rows = [dataclasses.replace(row, attempts=[]) for row in self._chosen(workspace_id, wanted)]
+        return paged(rows, lambda row: (row.created_at_ms, row.delivery_id), cursor, limit)
+
+    async def summary(self, workspace_id: str, wanted: FailedFilter) -> FailedSummary:
+        self.outage.check()
+        rows = self._chosen(workspace_id, wanted)
+        return FailedSummary(
+            total=len(rows),
+            complete=True,
+            by_webhook=_counted(row.subscription_id for row in rows),
+            by_type=_counted(row.event_type for row in rows),
+            by_reason=_counted(row.reason for row in rows),
+            by_response_code=_counted(row.response_code for row in rows),
+            by_hour_ms=sorted(
+                _counted(row.created_at_ms // 3_600_000 * 3_600_000 for row in rows), key=lambda each: -each.value
+            ),
+        )
+
+    async def get(self, workspace_id: str, delivery_id: str) -> LoggedDelivery | None:
+        self.outage.check()
+        for row in self._log.deliveries:
+            if (row.workspace_id, row.delivery_id, row.status, row.test) == (
+                workspace_id,
+                delivery_id,
+                "failed",
+                False,
+            ):
+                return row
+        return None
+
+    async def handle(self, workspace_id: str, wanted: FailedFilter, now_ms: int) -> Handled:
+        self.outage.check()
+        rows = self._chosen(workspace_id, wanted)
+        for row in rows:
+            row.handled_at_ms = now_ms
+        return Handled(len(rows), more=False)
+
+    def _chosen(self, workspace_id: str, wanted: FailedFilter) -> list[LoggedDelivery]:
+        return [row for row in self._log.deliveries if row.workspace_id == workspace_id and is_chosen(row, wanted)]
+
+
+def is_chosen(row: LoggedDelivery, wanted: FailedFilter) -> bool:
+    """Say whether a delivery is a dead letter that is asked for."""
+    return (
+        row.status == "failed"
+        and not row.test
+        and row.handled_at_ms is None
+        and wanted.subscription_id in (None, row.subscription_id)
+        and wanted.event_type in (None, row.event_type)
+        and wanted.reason in (None, row.reason)
+        and (wanted.response_code is None or row.response_code in statuses(wanted.response_code))
+        and (wanted.since_ms is None or row.created_at_ms >= wanted.since_ms)
+        and (wanted.until_ms is None or row.created_at_ms < wanted.until_ms)
+        and (wanted.delivery_ids is None or row.delivery_id in wanted.delivery_ids)
+    )
+
+
+def _counted(values: Iterable[T]) -> list[FailedCount[T]]:
+    counts = sorted(Counter(values).items(), key=lambda each: (-each[1], each[0]))
+    return [FailedCount(value, count) for value, count in counts]
 
 
 class MemoryAuditStore:

@@ -130,6 +130,8 @@ async def test_replay_job_is_made_shown_listed_and_cancelled(around):
         "since": "2026-01-14T00:00:00Z",
         "until": "2026-01-15T00:00:00.500Z",
         "delivery_status": "failed",
+        "dead_letters": None,
+        "rate": None,
         "counts": {"selected": None, "produced": 0, "gone": 0, "skipped": 0},
         "created_at": "2026-01-15T10:30:00Z",
         "updated_at": "2026-01-15T10:30:00Z",

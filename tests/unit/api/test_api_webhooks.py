@@ -1,9 +1,12 @@
 """The calls about webhooks."""
 
+import dataclasses
 import json
 
+import pytest
+
 from dispatcher.core.sealing import SealPurpose, binding
-from tests.fakes.api_stack import URL, problems
+from tests.fakes.api_stack import START_MS, URL, problems
 
 
 async def test_create_answers_with_everything_and_the_secret(api):
@@ -83,7 +86,42 @@ async def test_patch_changes_what_was_sent_and_nothing_else(api):
     assert response.status == 200
     expected = {**created, "name": "after", "events": ["user.*"], "updated_at": "2026-01-15T10:30:01.234Z"}
     expected.pop("secret")
-    assert changed == expected
+    assert changed == {**expected, "backfill": None}
+
+
+@pytest.mark.parametrize(("sent", "offered"), [({"status": "active"}, True), ({"status": "inactive"}, False)])
+async def test_reactivating_a_disabled_webhook_offers_what_it_missed(api, sent, offered):
+    """The answer has the time since it was disabled and the call that fills it; no other change offers anything."""
+    created = await api.create()
+    path = f"/webhooks/{created['id']}"
+    stored = api.webhook_store.webhooks[created["id"]]
+    disabled = dataclasses.replace(
+        stored,
+        subscription=dataclasses.replace(stored.subscription, status="disabled"),
+        disabled_reason="failing",
+        disabled_at_ms=START_MS - 7_200_000,
+    )
+    api.webhook_store.webhooks[created["id"]] = disabled
+    renamed = await (await api.call("PATCH", path, {"name": "still disabled"})).json()
+    assert (renamed["status"], renamed["backfill"]) == ("disabled", None)
+    api.clock.ms += 1000
+    changed = await (await api.call("PATCH", path, sent)).json()
+    assert (changed["status"], changed["disabled_at"]) == (sent["status"], None)
+    if not offered:
+        assert changed["backfill"] is None
+        return
+    span = {"since": "2026-01-15T08:30:00Z", "until": "2026-01-15T10:30:06Z"}
+    assert changed["backfill"] == {**span, "path": f"/v1{path}/replay", "body": {**span, "source": "events"}}
+    made = await api.call("POST", changed["backfill"]["path"].removeprefix("/v1"), changed["backfill"]["body"])
+    job = await made.json()
+    assert (made.status, job["source"], job["since"], job["until"]) == (
+        202,
+        "events",
+        span["since"],
+        "2026-01-15T10:30:01Z",
+    )
+    again = await (await api.call("PATCH", path, {"status": "active"})).json()
+    assert again["backfill"] is None
 
 
 async def test_null_goes_back_to_the_default(api):

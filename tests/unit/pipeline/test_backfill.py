@@ -115,7 +115,8 @@ async def test_what_the_webhook_wants_and_never_got_goes_out(world):
         assert world.log.documents[delivery_id].standing.status == DeliveryStatus.PENDING
     assert world.log.documents[wanted].state.run == JOB
     assert world.log.documents[known].state.run == ""
-    assert world.metrics.replayed.counts == {"produced": 2, "gone": 1, "skipped": 6}
+    assert world.metrics.backfilled.counts == {"produced": 2, "gone": 1, "skipped": 6}
+    assert set(world.metrics.replayed.counts.values()) == {0}
 
 
 async def test_event_that_is_there_twice_goes_out_once(world):
@@ -140,6 +141,23 @@ async def test_batches_are_bounded_and_paced(world):
     assert held == [0, 100, 200, 250]
     assert job.finished_at_ms - NOW_MS == (250 + 1000 / RECORDS_A_DELIVERY) * 1000 / 50
     assert len(world.sent) == len(set(world.sent)) == 250
+
+
+async def test_jobs_own_rate_counts_what_is_sent_and_not_what_is_read(world):
+    """A slow backfill still looks at what is not for its webhook as fast as any, and sends no bursts."""
+    for number in range(6):
+        world.event(number)
+    for number in range(1000):
+        world.event(number, type="post.deleted", partition=1)
+    held = []
+    world.jobs.before_checkpoint = lambda job: held.append(len(job.in_hand))
+    changes = {"source": ReplaySource.EVENTS, "rate": 2.0}
+    await world.jobs.insert(ReplayJob(JOB, "acme", "wh_1", START_MS, NOW_MS, None, NOW_MS, NOW_MS, **changes))
+    job = await world.run()
+    assert list(job.counts) == [6, 0, 1000]
+    assert max(held) == 2
+    took_ms = job.finished_at_ms - NOW_MS
+    assert 3000 <= took_ms <= 3000 + 1000 * 1000 / RECORDS_A_DELIVERY / 100 + 100
 
 
 async def test_records_that_expired_since_are_gone(world):

@@ -268,18 +268,18 @@ async def test_partitions_take_turns(worlds):
 async def test_roles_take_turns(worlds):
     """Of several roles with a backlog and no room, each gets a share of the room that comes."""
     world = worlds(max_in_flight=3)
-    names = ("wh_source", "wh_overflow", "wh_replay")
+    names = ("wh_source", "wh_overflow", "wh_retry")
     world.index.put(subscription("wh_source", events=("user.created",)))
     for name in names[1:]:
         world.index.put(subscription(name, events=()))
     world.sender.answers = lambda _sent: None
     world.add_source()
     world.add_own("overflow")
-    world.add_own("replay")
+    world.add_own("retry.1m")
     for number in range(1000):
         world.publish(number)
         world.put_own("overflow", number, "wh_overflow", attempt=0)
-        world.put_own("replay", number, "wh_replay", attempt=0)
+        world.put_own("retry.1m", number, "wh_retry", attempt=0)
     await world.start()
     await eventually(lambda: len(world.sender.waiting) == 3)
     for count in range(300):

@@ -10,7 +10,7 @@ import pytest
 from dispatcher.core.delivery_log import DeliveryStatus
 from dispatcher.core.errors import UnavailableError
 from dispatcher.core.model import Origin
-from dispatcher.core.reruns import ReplayJob, new_run_id
+from dispatcher.core.reruns import ReplayJob, ReplaySource, new_run_id
 from dispatcher.metrics import Metrics
 from dispatcher.pipeline import replay
 from dispatcher.pipeline.backfill import Acceptance
@@ -21,7 +21,7 @@ from tests.fakes.event_records import ENVELOPE, raw
 from tests.fakes.kafka import MemoryBroker, MemoryProducer
 from tests.fakes.log import MemoryDeliveryLog
 from tests.fakes.replays import MemoryRecords, MemoryReplays, MemorySelection, MemorySource, MemorySubscriptions
-from tests.unit.mongo.samples import START_MS, entry
+from tests.unit.mongo.samples import START_MS, entry, webhook
 
 FAILED, DELIVERED, RETRYING = DeliveryStatus.FAILED, DeliveryStatus.DELIVERED, DeliveryStatus.RETRYING
 NOW_MS = START_MS + 3_600_000
@@ -37,6 +37,7 @@ class World:
         self.broker, self.log, self.metrics = MemoryBroker(), MemoryDeliveryLog(), Metrics()
         self.records, self.producer = MemoryRecords(self.broker), MemoryProducer(self.broker)
         self.jobs, self.selection = MemoryReplays(self), MemorySelection(self.log)
+        self.subscriptions = MemorySubscriptions()
 
     def now_ms(self):
         return self.ms
@@ -64,7 +65,7 @@ class World:
 
     @contextlib.asynccontextmanager
     async def runner(self, owner="a", **options):
-        readers = (self.records, MemorySource(self.broker), MemorySubscriptions())
+        readers = (self.records, MemorySource(self.broker), self.subscriptions)
         outside = ReplayOutside(self.jobs, self.selection, self.log, *readers, self.producer, self)
         accepts = Acceptance(None, 1_000_000, None)
         runner = ReplayRunner(outside, "webhooks.replay", owner, accepts, self.metrics, sleep=self.sleep, **options)
@@ -110,6 +111,7 @@ async def test_range_goes_out_by_status_oldest_first(world):
     assert (first.header("attempt"), first.header("replay-id"), first.key) == ("0", JOB, b"wh_1")
     assert world.log.documents[first.header("delivery-id")].standing.status == DeliveryStatus.PENDING
     assert world.metrics.replayed.counts == {"produced": 3, "gone": 0, "skipped": 0}
+    assert set(world.metrics.backfilled.counts.values()) == {0}
 
 
 async def test_without_a_status_all_that_ended_go_out(world):
@@ -144,6 +146,50 @@ async def test_records_that_are_gone_are_counted(world):
     await world.job()
     assert list((await world.run()).counts) == [1, 3, 0]
     assert world.sent == [4]
+
+
+@pytest.mark.parametrize(("rate", "batch"), [(5.0, 5), (0.5, 1), (2.4, 2)])
+async def test_jobs_own_rate_is_kept_without_bursts(world, rate, batch):
+    """A job with a rate takes about a second's deliveries in hand at once, and as long as its rate says."""
+    await world.deliver(*range(11))
+    await world.job(rate=rate)
+    held, began = [], world.ms
+    world.jobs.before_checkpoint = lambda job: held.append(len(job.in_hand))
+    # One job's turn doesn't end within this test.
+    await world.run()
+    assert world.sent == list(range(11))
+    assert max(held) == batch
+    assert abs(world.jobs.jobs[JOB].finished_at_ms - began - 11 * 1000 / rate) < 50
+
+
+async def test_dead_letters_of_a_workspace_go_out_where_their_webhook_is_active(world):
+    """A job of dead letters spans webhooks; those that would be skipped at once stay dead letters, and are counted."""
+    for webhook_id, status in (("wh_1", "active"), ("wh_2", "active"), ("wh_3", "disabled")):
+        world.subscriptions.known[webhook_id] = replace(webhook().subscription, id=webhook_id, status=status)
+    await world.deliver(1, 2)
+    await world.deliver(3, subscription_id="wh_2", reason="gone")
+    await world.deliver(4, subscription_id="wh_3")
+    await world.deliver(5, subscription_id="wh_deleted")
+    await world.deliver(6, status=DELIVERED)
+    await world.job(source=ReplaySource.DEAD_LETTERS, subscription_id="")
+    job = await world.run()
+    assert world.sent == [1, 2, 3]
+    assert (job.selected, list(job.counts)) == (5, [3, 0, 2])
+    assert world.log.documents[f"del_{4:026}"].standing.status == FAILED
+    assert world.metrics.replayed.counts == {"produced": 3, "gone": 0, "skipped": 2}
+
+
+async def test_killed_runners_dead_letters_are_counted_once(world):
+    """What was in hand is looked at again though it is no dead letter any more: produced once, counted once."""
+    world.subscriptions.known["wh_1"] = replace(webhook().subscription, id="wh_1", status="active")
+    await world.deliver(1, 2)
+    await world.log.write([entry(1, workspace_id="acme", run=JOB, attempt=0, status=DeliveryStatus.PENDING)])
+    ids = tuple(f"del_{number:026}" for number in (1, 2))
+    letters = {"source": ReplaySource.DEAD_LETTERS, "subscription_id": ""}
+    await world.job(selected=2, in_hand=ids, cursor=(START_MS + 2, ids[-1]), **letters)
+    job = await world.run()
+    assert world.sent == [2]
+    assert list(job.counts) == [2, 0, 0]
 
 
 async def test_rate_is_bounded(world):
