@@ -101,17 +101,20 @@ class Ledger:
     async def check_committed(self) -> None:
         """Prove that no group has committed a record of which a part neither arrived nor waits in another topic.
 
-        A step that an open circuit skipped arrives nowhere: its delivery must be at a later one.
+        A step that an open circuit skipped arrives nowhere: its delivery must be at a later one, or have been accepted
+        (a crash may leave two records of a delivery, of which one goes on while the other's request is answered).
         """
         # In the order in which deliveries move on: a worker may go on meanwhile.
         passed = await self._source_steps()
         done, waiting = await self._own_steps()
-        arrived = {(each.delivery_id, each.attempt) for each in self.deployment.receiver.received}
+        received = self.deployment.receiver.received
+        arrived = {(each.delivery_id, each.attempt) for each in received}
+        accepted = {each.delivery_id for each in received if each.accepted}
         latest: dict[str, int] = {}
         for delivery_id, step in arrived | waiting:
             latest[delivery_id] = max(step, latest.get(delivery_id, 0))
         for delivery_id, step in passed | done:
-            known = (delivery_id, step) in arrived or (delivery_id, step) in waiting
+            known = (delivery_id, step) in arrived or (delivery_id, step) in waiting or delivery_id in accepted
             assert known or step < latest.get(delivery_id, 0), (
                 f"step {step} of {delivery_id} is committed, never arrived and waits nowhere, and no later one does"
             )
