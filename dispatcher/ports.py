@@ -203,6 +203,54 @@ class FailedDeliveries(Protocol):
         """Mark them as handled, until they run again."""
 
 
+@dataclass(frozen=True, slots=True)
+class WaitingDelivery:
+    """One delivery that isn't at its end.
+
+    Attributes:
+        attempts_made: How many attempts it had.
+        waits_ms: How long it waits for the next one altogether; None where it isn't in a tier.
+        due_ms: When that is due; None likewise.
+    """
+
+    attempts_made: int
+    waits_ms: int | None
+    due_ms: int | None
+
+
+class DeliveryStatistics(Protocol):
+    """Counts and measures deliveries of some subscriptions, of one workspace; what takes too long is given up.
+
+    Every method raises `UnavailableError` where MongoDB is out of reach, and, with words for the caller, where there is
+    too much to go through.
+    """
+
+    async def counts(
+        self, subscription_ids: Sequence[str], since_ms: int, until_ms: int, bucket_ms: int
+    ) -> Mapping[int, Mapping[str, int]]:
+        """Return how many deliveries were created in each part of a time: its beginning to status to count."""
+
+    async def durations(
+        self, subscription_ids: Sequence[str], since_ms: int, until_ms: int, limit: int
+    ) -> Sequence[float]:
+        """Return how long attempts of at most `limit` deliveries took that were created then, ms."""
+
+    async def waiting(self, subscription_ids: Sequence[str], since_ms: int, limit: int) -> Sequence[WaitingDelivery]:
+        """Return at most `limit` deliveries created since then that wait for an attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookFilter:
+    """Which webhooks to list; None filters nothing.
+
+    Attributes:
+        text: Part of the name or the URL, whatever its case, or the whole id.
+    """
+
+    status: str | None = None
+    text: str | None = None
+
+
 class WebhookStore(Protocol):
     """Keeps the webhooks."""
 
@@ -212,8 +260,10 @@ class WebhookStore(Protocol):
     async def get(self, workspace_id: str, webhook_id: str) -> Webhook | None:
         """Return a webhook of this workspace, or None."""
 
-    async def page(self, workspace_id: str, cursor: str | None, limit: int) -> Page[Webhook]:
-        """Return one page, newest first."""
+    async def page(
+        self, workspace_id: str, cursor: str | None, limit: int, *, wanted: WebhookFilter | None = None
+    ) -> Page[Webhook]:
+        """Return one page of those that are wanted (None: of all), newest first."""
 
     async def replace(self, webhook: Webhook, *, expected_revision: int) -> bool:
         """Store a changed webhook, if its stored revision is still the expected one.

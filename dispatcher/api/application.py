@@ -20,7 +20,6 @@ from dispatcher.api.idempotency import idempotent
 from dispatcher.api.openapi import make_document
 from dispatcher.api.problems import answer_problems, refuse_expectation
 from dispatcher.api.queries import refuse_query
-from dispatcher.api.rate_limits import RateLimits
 from dispatcher.api.reference import reference_routes
 from dispatcher.api.replays import ReplayCalls
 from dispatcher.api.request_ids import add_request_id, log_request
@@ -33,6 +32,7 @@ from dispatcher.operations.catalogue import load_catalogue
 from dispatcher.operations.deliveries import Deliveries
 from dispatcher.operations.failed_deliveries import DeadLetters
 from dispatcher.operations.idempotency import Idempotency
+from dispatcher.operations.rate_limits import RateLimits
 from dispatcher.operations.redelivery import Redeliveries
 from dispatcher.operations.replays import Replays
 from dispatcher.operations.rotation import SecretRotation

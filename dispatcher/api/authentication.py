@@ -6,12 +6,12 @@ Source: RFC 6750 section 2.1 (bearer tokens).
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from dispatcher.api.rate_limits import RateLimits
 from dispatcher.api.request_ids import note_caller
 from dispatcher.api.routes import AuthenticatedHandler
 from dispatcher.core.errors import UnauthorizedError
 from dispatcher.operations.api_keys import ApiKeys, allows
-from dispatcher.ports import ApiKey
+from dispatcher.operations.authentication import identify
+from dispatcher.operations.rate_limits import RateLimits
 
 
 def secured(keys: ApiKeys, limits: RateLimits, scope: str, handler: AuthenticatedHandler) -> Handler:
@@ -22,7 +22,7 @@ def secured(keys: ApiKeys, limits: RateLimits, scope: str, handler: Authenticate
     """
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        key = await _caller(keys, limits, request)
+        key = await identify(keys, limits, _bearer(request), request.remote or "")
         note_caller(request, key.id)
         limits.take_request(key.id)
         if not allows(key, scope):
@@ -30,19 +30,6 @@ def secured(keys: ApiKeys, limits: RateLimits, scope: str, handler: Authenticate
         return await handler(request, key)
 
     return serve
-
-
-async def _caller(keys: ApiKeys, limits: RateLimits, request: web.Request) -> ApiKey:
-    bearer = _bearer(request)
-    address = request.remote or ""
-    if not keys.has_met(bearer):
-        # Behind a proxy many callers share an address: those who are known don't pay for one who guesses.
-        limits.check_address(address)
-    try:
-        return await keys.authenticate(bearer)
-    except UnauthorizedError:
-        limits.count_guess(address)
-        raise
 
 
 def _bearer(request: web.Request) -> str:

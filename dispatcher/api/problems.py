@@ -20,6 +20,7 @@ from dispatcher.core.errors import (
     GoneError,
     InvalidInputError,
     NotFoundError,
+    TooManyRequestsError,
     UnauthorizedError,
     UnavailableError,
 )
@@ -131,6 +132,8 @@ def _of_error(request: web.Request, error: DispatcherError) -> web.Response:  # 
             return problem(request, 412, str(error))
         case ConflictError():
             return problem(request, 409, str(error))
+        case TooManyRequestsError():
+            return problem(request, 429, str(error), headers={"Retry-After": str(error.retry_after_seconds)})
         case UnavailableError():
             _log.warning("unavailable", error=str(error))
             return problem(

@@ -10,7 +10,6 @@ from aiohttp import web
 
 from dispatcher.api.application import Operations, make_api
 from dispatcher.api.health import make_operations_app
-from dispatcher.api.rate_limits import RateLimits
 from dispatcher.app.clock import SystemClock, draw
 from dispatcher.app.connections import mongo_connection, sender_of
 from dispatcher.app.late_kafka import LateKafka
@@ -19,6 +18,9 @@ from dispatcher.app.resolve import resolve_settings
 from dispatcher.app.serving import Listener, listen
 from dispatcher.app.supervisor import call_on_signals
 from dispatcher.config import Need
+from dispatcher.console.application import ConsoleOperations, make_console
+from dispatcher.console.frame import HOME
+from dispatcher.console.sessions import Sessions
 from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.catalogue import Catalogue
 from dispatcher.core.errors import UnavailableError
@@ -31,6 +33,7 @@ from dispatcher.mongo.audit import MongoAudit
 from dispatcher.mongo.client import Connection
 from dispatcher.mongo.delivery_log import MongoDeliveryLog
 from dispatcher.mongo.delivery_pages import MongoDeliveryPages
+from dispatcher.mongo.delivery_statistics import MongoDeliveryStatistics
 from dispatcher.mongo.failed_deliveries import MongoFailedDeliveries
 from dispatcher.mongo.idempotency import MongoIdempotency
 from dispatcher.mongo.jobs import MongoReplays
@@ -41,6 +44,9 @@ from dispatcher.operations.catalogue import load_catalogue
 from dispatcher.operations.deliveries import Deliveries
 from dispatcher.operations.failed_deliveries import DeadLetters
 from dispatcher.operations.idempotency import Idempotency
+from dispatcher.operations.inspection import Inspections
+from dispatcher.operations.overview import Overviews
+from dispatcher.operations.rate_limits import RateLimits
 from dispatcher.operations.redelivery import Redeliveries
 from dispatcher.operations.replays import Replays
 from dispatcher.operations.rotation import SecretRotation
@@ -52,7 +58,7 @@ log = structlog.get_logger(__name__)
 
 
 def build_api(settings: Settings, connection: Connection, *, limits: RateLimits | None = None) -> web.Application:
-    """Build the REST API over a MongoDB connection, within the running loop.
+    """Build the REST API and the console over a MongoDB connection, within the running loop.
 
     What it opens beside that (the sender of test events; Kafka, at first use) ends with the application.
 
@@ -69,7 +75,10 @@ def build_api(settings: Settings, connection: Connection, *, limits: RateLimits 
     clock, keyring = SystemClock(), Keyring(settings.encryption_keys)
     operations = _operations(settings, connection, catalogue, kafka, sender)
     idempotency = Idempotency(MongoIdempotency(connection.idempotency), clock, keyring, draw)
-    app = make_api(operations, idempotency, limits or RateLimits(clock))
+    limits = limits or RateLimits(clock)
+    app = make_api(operations, idempotency, limits)
+    asked = _console_operations(settings, connection, operations, kafka)
+    _add_console(app, asked, limits, Sessions(keyring, clock, draw))
 
     async def close(_: web.Application) -> None:
         await sender.close()
@@ -77,6 +86,15 @@ def build_api(settings: Settings, connection: Connection, *, limits: RateLimits 
 
     app.on_cleanup.append(close)
     return app
+
+
+def _add_console(app: web.Application, operations: ConsoleOperations, limits: RateLimits, sessions: Sessions) -> None:
+    app.add_subapp(HOME, make_console(operations, limits, sessions))
+
+    async def to_console(_: web.Request) -> web.Response:
+        return web.Response(status=303, headers={"Location": HOME})
+
+    app.router.add_get("/", to_console)
 
 
 def _operations(
@@ -100,6 +118,28 @@ def _operations(
         redeliveries=Redeliveries(store, pages, log_writer, kafka, kafka, names, clock, draw, audit=audit),
         replays=replays,
         letters=DeadLetters(MongoFailedDeliveries(connection.deliveries), replays, clock, audit=audit),
+    )
+
+
+def _console_operations(
+    settings: Settings, connection: Connection, operations: Operations, kafka: LateKafka
+) -> ConsoleOperations:
+    clock, tiers = SystemClock(), settings.topics.tiers
+    statistics = MongoDeliveryStatistics(connection.deliveries)
+    return ConsoleOperations(
+        keys=operations.keys,
+        webhooks=operations.webhooks,
+        deliveries=operations.deliveries,
+        catalogue=operations.catalogue,
+        tests=operations.tests,
+        rotation=operations.rotation,
+        redeliveries=operations.redeliveries,
+        inspections=Inspections(kafka, settings.send.user_agent),
+        replays=operations.replays,
+        letters=operations.letters,
+        overviews=Overviews(MongoWebhooks(connection.webhooks), statistics, clock, tiers),
+        clock=clock,
+        tiers=tiers,
     )
 
 

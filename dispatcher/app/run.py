@@ -171,7 +171,7 @@ async def _greet(
     """Say that everything is up, and what to try, once it is."""
     await _until_ready(page)
     if stack is None:
-        _say(f"Ready. API {at.api}/v1, metrics {at.metrics}/metrics")
+        _say(f"Ready. Console {at.api}/console, API {at.api}/v1, metrics {at.metrics}/metrics")
         return
     key = await _local_key(settings, connection, stack)
     _say(_GREETING.format(api=at.api, metrics=at.metrics, key=key))
@@ -226,6 +226,7 @@ def _say(line: str) -> None:
 
 _GREETING = """
 Ready.
+  Console  {api}/console
   API      {api}/v1
   Metrics  {metrics}/metrics
   API key  {key}

@@ -1,1 +1,1 @@
-"""The web console."""
+"""The web console: pages for people, drawn by the server, over the same operations as the API."""

@@ -14,6 +14,7 @@ DispatcherError
 │   └── ChangedError      it is no longer in the version that the caller named
 ├── InvalidInputError     fields that the caller sent are wrong; names each of them
 ├── UnauthorizedError     no key, an unknown one, or one without the scope
+├── TooManyRequestsError  a caller sends too many requests, or tries too many keys; says how long to wait
 ├── UnavailableError      Kafka or MongoDB is out of reach; trying again is right
 ├── MisconfiguredError    Kafka refuses for good (authorisation, unknown topic); exit code 1
 ├── TopicsError           topics differ from what the settings ask for; names the command that mends it
@@ -118,6 +119,19 @@ class UnauthorizedError(DispatcherError):
 
     def __init__(self, message: str, *, forbidden: bool = False) -> None:
         self.forbidden = forbidden
+        super().__init__(message)
+
+
+class TooManyRequestsError(DispatcherError):
+    """A caller sends too many requests, or tries too many unknown keys.
+
+    Args:
+        message: What there were too many of, and when to come back.
+        retry_after_seconds: How long to wait, at least 1.
+    """
+
+    def __init__(self, message: str, retry_after_seconds: int) -> None:
+        self.retry_after_seconds = retry_after_seconds
         super().__init__(message)
 
 

@@ -76,6 +76,21 @@ def due_after(attempt: int, failed_at_ms: int, tiers: Sequence[RetryTier], *, re
     return Due(tier, failed_at_ms + tier.delay_ms)
 
 
+def waited_in(waited_ms: int, attempt: int, tiers: Sequence[RetryTier]) -> RetryTier:
+    """Say which tier a delivery waited, or waits, in, from how long that takes.
+
+    The schedule's for this attempt, or a longer one that an endpoint's Retry-After asked for.
+
+    Args:
+        waited_ms: How long.
+        attempt: Attempts made before, from 0; before the first there is no tier, and the first one stands for it.
+        tiers: The schedule, shortest first; never empty.
+    """
+    step = min(max(attempt, 1), len(tiers)) - 1
+    fitting = [tier for tier in tiers[step:] if tier.delay_ms <= waited_ms]
+    return fitting[-1] if fitting else tiers[step]
+
+
 def parse_retry_after(value: str | None, now_ms: int) -> float:
     """Read a Retry-After header.
 

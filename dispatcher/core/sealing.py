@@ -31,6 +31,7 @@ class SealPurpose(StrEnum):
     SIGNING_SECRET = "signing-secret"  # noqa: S105 - a name, no secret
     API_KEY = "api-key"
     ANSWER = "answer"
+    SESSION = "session"
 
 
 def binding(workspace_id: str, subscription_id: str, purpose: SealPurpose) -> bytes:

@@ -1,5 +1,6 @@
 """Webhooks in MongoDB: what the API changes, and what a worker looks up where its index doesn't know."""
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from dispatcher.mongo.absence import unavailable_errors
 from dispatcher.mongo.client import Collection, Document
 from dispatcher.mongo.cursors import after, encode_cursor
 from dispatcher.mongo.webhook_documents import BrokenWebhookError, document_of, subscription_of, webhook_of
-from dispatcher.ports import Page
+from dispatcher.ports import Page, WebhookFilter
 
 T = TypeVar("T")
 
@@ -57,14 +58,18 @@ class MongoWebhooks:
             stored = await self._webhooks.find_one({"_id": webhook_id, "workspace_id": workspace_id})
         return None if stored is None else _readable(stored, webhook_of)
 
-    async def page(self, workspace_id: str, cursor: str | None, limit: int) -> Page[Webhook]:
+    async def page(
+        self, workspace_id: str, cursor: str | None, limit: int, *, wanted: WebhookFilter | None = None
+    ) -> Page[Webhook]:
         """Return one page of a workspace's webhooks, newest first; stays right while webhooks are added.
+
+        A filter looks at each webhook of the workspace, in the order of the index, until the page is full.
 
         Raises:
             InvalidInputError: The cursor is none of ours.
             UnavailableError: MongoDB is out of reach.
         """
-        query: Document = {"workspace_id": workspace_id}
+        query: Document = {"workspace_id": workspace_id} | _conditions(wanted or WebhookFilter())
         if cursor is not None:
             query |= after(cursor, time_field="created_at")
         with unavailable_errors():
@@ -156,6 +161,16 @@ class MongoWebhooks:
             }
             result = await self._webhooks.update_one(where, {"$set": changed, "$inc": {"revision": 1}})
         return bool(result.matched_count)
+
+
+def _conditions(wanted: WebhookFilter) -> Document:
+    conditions: Document = {}
+    if wanted.status is not None:
+        conditions["status"] = wanted.status
+    if wanted.text is not None:
+        part = {"$regex": re.escape(wanted.text), "$options": "i"}
+        conditions["$or"] = [{"name": part}, {"url": part}, {"_id": wanted.text}]
+    return conditions
 
 
 def _unreadable(subscription_id: str, stored: Document) -> Subscription:

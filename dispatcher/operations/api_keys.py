@@ -32,6 +32,11 @@ class CreatedApiKey:
     plaintext: str = field(repr=False)
 
 
+def digest_of(bearer: str) -> bytes:
+    """Return what stands for a key where the key itself is not to be kept: in the store, and in a session."""
+    return _hash(bearer)
+
+
 def allows(key: ApiKey, scope: str) -> bool:
     """Say whether a key may do what needs `scope`; `admin` implies the others."""
     return scope in key.scopes or "admin" in key.scopes
@@ -162,7 +167,10 @@ class ApiKeys:
         """
         if not bearer.startswith(KEY_PREFIX):
             raise UnauthorizedError(f"this is no API key: one starts with {KEY_PREFIX}")
-        digest = _hash(bearer)
+        return await self.recognise(_hash(bearer))
+
+    async def recognise(self, digest: bytes) -> ApiKey:
+        """Say whose key has a digest, as `digest_of` makes it, and remember that it was used; raises as above."""
         key = self._remembered(digest)
         if key is None:
             asked_at = self._clock.monotonic()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dispatcher.core.errors import ChangedError, ConflictError, NotFoundError
+from dispatcher.core.errors import ChangedError, ConflictError, InvalidInputError, NotFoundError
 from dispatcher.core.model import SealedSecret, Status, Subscription, Webhook
 from dispatcher.core.payload import CLOUDEVENTS_CONTENT_TYPE
 from dispatcher.core.sealing import NONCE_BYTES, Keyring, SealPurpose, binding
@@ -22,7 +22,7 @@ from dispatcher.operations.webhook_fields import (
     WebhookFields,
     read_fields,
 )
-from dispatcher.ports import Actor, Clock, Page, WebhookStore
+from dispatcher.ports import Actor, Clock, Page, WebhookFilter, WebhookStore
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of generated secrets, no secret
 
@@ -159,6 +159,17 @@ class Webhooks:
         await self._note(by, "webhook.create", webhook, differences({}, _told(webhook)))
         return CreatedWebhook(webhook, secret, (*odd_secret(secret), *self._unknown_types(fields)))
 
+    def problems_of(self, sent: Any, before: Webhook | None = None) -> dict[str, str]:
+        """Say what `create`, or a change of the webhook `before`, would refuse: field to what is wrong with it."""
+        try:
+            if before is None:
+                read_fields(NewWebhook, sent, DEFAULTS, self._policy)
+            else:
+                read_fields(WebhookChange, sent, _current(before), self._policy)
+        except InvalidInputError as error:
+            return error.fields
+        return {}
+
     async def get(self, workspace_id: str, webhook_id: str) -> Webhook:
         """Return a webhook.
 
@@ -171,14 +182,16 @@ class Webhooks:
             raise _not_found(webhook_id)
         return webhook
 
-    async def page(self, workspace_id: str, cursor: str | None, limit: int) -> Page[Webhook]:
-        """Return one page of webhooks, newest first.
+    async def page(
+        self, workspace_id: str, cursor: str | None, limit: int, *, wanted: WebhookFilter | None = None
+    ) -> Page[Webhook]:
+        """Return one page of webhooks, or of those that are wanted, newest first.
 
         Raises:
             InvalidInputError: The cursor is none of ours.
             UnavailableError: The store is out of reach.
         """
-        return await self._store.page(workspace_id, cursor, limit)
+        return await self._store.page(workspace_id, cursor, limit, wanted=wanted)
 
     async def update(
         self,
@@ -208,12 +221,7 @@ class Webhooks:
         for _ in range(_TRIES):
             webhook = await self.get(workspace_id, webhook_id)
             subscription = webhook.subscription
-            current = {
-                "payload_format": subscription.payload_format,
-                "content_type": subscription.content_type,
-                "headers": dict(subscription.headers),
-            }
-            fields = read_fields(WebhookChange, sent, current, self._policy)
+            fields = read_fields(WebhookChange, sent, _current(webhook), self._policy)
             check_revision(webhook, only)
             if not fields.model_fields_set:
                 return ChangedWebhook(webhook)
@@ -323,6 +331,16 @@ def _missed(before: Webhook, after: Webhook) -> BackfillOffer | None:
     if before.disabled_at_ms is None or after.subscription.status != Status.ACTIVE:
         return None
     return BackfillOffer(before.disabled_at_ms, after.updated_at_ms + KNOWN_AFTER_MS)
+
+
+def _current(webhook: Webhook) -> dict[str, Any]:
+    """Return those fields that others are checked against."""
+    subscription = webhook.subscription
+    return {
+        "payload_format": subscription.payload_format,
+        "content_type": subscription.content_type,
+        "headers": dict(subscription.headers),
+    }
 
 
 def check_revision(webhook: Webhook, only: Collection[int] | None) -> None:

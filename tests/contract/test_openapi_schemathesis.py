@@ -12,11 +12,11 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from dispatcher.api.application import describe_api
-from dispatcher.api.rate_limits import Rate, RateLimits
 from dispatcher.app.api import build_api
 from dispatcher.app.clock import SystemClock, draw
 from dispatcher.mongo.api_keys import MongoApiKeys
 from dispatcher.operations.api_keys import ApiKeys
+from dispatcher.operations.rate_limits import Rate, RateLimits
 from tests.deployment import Deployment, deploy, event, make_settings
 from tests.receiver import Answer
 from tests.services import Services

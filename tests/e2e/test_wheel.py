@@ -39,6 +39,18 @@ def test_the_catalogue_is_in_the_wheel(bare):
     assert run([bare / "venv/bin/python", "-c", program], cwd=bare, env=environ()) == "16\n"
 
 
+def test_the_console_is_in_the_wheel(bare):
+    """Its templates, style sheet and script are found without the source tree; its pictures stay out."""
+    program = (
+        "from dispatcher.console.assets import Assets; from dispatcher.console.drawing import Drawing; "
+        "from importlib.resources import files; assets = Assets(); "
+        "print(len(Drawing(assets).templates()) > 10, *sorted(assets.urls), "
+        "files('dispatcher.console').joinpath('pictures').is_dir())"
+    )
+    shown = run([bare / "venv/bin/python", "-c", program], cwd=bare, env=environ())
+    assert shown == "True console.css console.js icon.svg False\n"
+
+
 def test_it_starts_and_says_what_is_missing(bare):
     """A worker without addresses ends with exit code 2 and a line for each of them."""
     done = subprocess.run(

@@ -3,16 +3,15 @@
 
 import hashlib
 import itertools
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import ClientResponse
+from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from dispatcher.api.application import Operations, make_api
-from dispatcher.api.rate_limits import Rate, RateLimits
 from dispatcher.core.catalogue import Catalogue
 from dispatcher.core.sealing import Keyring
 from dispatcher.core.urls import EndpointUrl
@@ -21,6 +20,7 @@ from dispatcher.operations.audit import Audit
 from dispatcher.operations.deliveries import Deliveries
 from dispatcher.operations.failed_deliveries import DeadLetters
 from dispatcher.operations.idempotency import Idempotency
+from dispatcher.operations.rate_limits import Rate, RateLimits
 from dispatcher.operations.replays import Replays
 from dispatcher.operations.rotation import SecretRotation
 from dispatcher.operations.webhooks import Webhooks
@@ -129,11 +129,13 @@ async def api_stack(
     requests: Rate = PLENTY,
     guesses: Rate = PLENTY,
     seed: str = "",
+    add: Callable[[web.Application, Operations, RateLimits, ManualClock], None] | None = None,
     **operations: Any,
 ) -> AsyncIterator[ApiStack]:
     """Run the API over stores, those in memory by default; further operations (`tests`) are given.
 
-    Several over the same stores stand for several processes; each has a `seed` of its own.
+    `add` may mount another application beside it. Several over the same stores stand for several processes; each has
+    a `seed` of its own.
     """
     clock, draw, keyring = ManualClock(), draws(seed), Keyring([b"k" * 32])
     outage = outage or Outage()
@@ -171,7 +173,10 @@ async def api_stack(
     absent = dict.fromkeys(Operations.__dataclass_fields__.keys() - given.keys())
     idempotency = Idempotency(idempotency_store or MemoryIdempotencyStore(outage), clock, keyring, draw)
     limits = RateLimits(clock, requests=requests, guesses=guesses)
-    app = make_api(Operations(**given, **absent), idempotency, limits)
+    asked = Operations(**given, **absent)
+    app = make_api(asked, idempotency, limits)
+    if add is not None:
+        add(app, asked, limits, clock)
     async with TestClient(TestServer(app)) as client:
         yield ApiStack(client, clock, outage, webhook_store, keys, keyring, texts)
 

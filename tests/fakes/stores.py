@@ -23,6 +23,7 @@ from dispatcher.ports import (
     FailedSummary,
     Handled,
     Page,
+    WebhookFilter,
 )
 
 T = TypeVar("T")
@@ -60,9 +61,18 @@ class MemoryWebhookStore:
         webhook = self.webhooks.get(webhook_id)
         return webhook if webhook and webhook.subscription.workspace_id == workspace_id else None
 
-    async def page(self, workspace_id: str, cursor: str | None, limit: int) -> Page[Webhook]:
+    async def page(
+        self, workspace_id: str, cursor: str | None, limit: int, *, wanted: WebhookFilter | None = None
+    ) -> Page[Webhook]:
         self.outage.check()
-        rows = [webhook for webhook in self.webhooks.values() if webhook.subscription.workspace_id == workspace_id]
+        wanted = wanted or WebhookFilter()
+        rows = [
+            webhook
+            for webhook in self.webhooks.values()
+            if webhook.subscription.workspace_id == workspace_id
+            and wanted.status in (None, webhook.subscription.status)
+            and _has_text(webhook, wanted.text)
+        ]
         return paged(rows, lambda webhook: (webhook.created_at_ms, webhook.subscription.id), cursor, limit)
 
     async def replace(self, webhook: Webhook, *, expected_revision: int) -> bool:
@@ -83,6 +93,12 @@ class MemoryWebhookStore:
             return False
         del self.webhooks[webhook_id]
         return True
+
+
+def _has_text(webhook: Webhook, text: str | None) -> bool:
+    if text is None or text == webhook.subscription.id:
+        return True
+    return any(text.lower() in part.lower() for part in (webhook.name or "", webhook.url))
 
 
 class MemoryApiKeyStore:

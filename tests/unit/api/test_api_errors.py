@@ -231,7 +231,7 @@ async def test_an_outage_is_a_503_that_says_when_to_come_back(api):
 async def test_what_nobody_foresaw_is_a_500_that_tells_nothing(api, monkeypatch):
     """A fault of the service is a problem with the request id and without its cause."""
 
-    async def broken(*_args):
+    async def broken(*_args, **_options):
         raise RuntimeError("secret detail")
 
     monkeypatch.setattr(api.webhook_store, "page", broken)
@@ -290,7 +290,7 @@ async def test_requests_are_logged_with_their_id(api):
 async def test_lines_of_a_request_have_its_id(api, monkeypatch):
     """Whatever is logged while a request is served can be found by the id that its caller was told."""
 
-    async def broken(*_args):
+    async def broken(*_args, **_options):
         raise RuntimeError("cause")
 
     monkeypatch.setattr(api.webhook_store, "page", broken)

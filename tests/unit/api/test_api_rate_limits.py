@@ -2,8 +2,8 @@
 
 import pytest
 
-from dispatcher.api import rate_limits
-from dispatcher.api.rate_limits import Buckets, Rate
+from dispatcher.operations import rate_limits
+from dispatcher.operations.rate_limits import Buckets, Rate
 from tests.fakes.api_stack import ManualClock, api_stack, problems
 
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dispatcher.core.model import RetryTier
-from dispatcher.core.retry import DEFAULT_TIERS, Due, due_after, parse_retry_after, parse_tier
+from dispatcher.core.retry import DEFAULT_TIERS, Due, due_after, parse_retry_after, parse_tier, waited_in
 
 NOW_MS = 1_768_473_000_000  # 2026-01-15T10:30:00Z
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -155,3 +155,20 @@ def test_reading_retry_after_never_raises(value):
     seconds = parse_retry_after(value, NOW_MS)
     assert seconds >= 0
     assert due_after(1, NOW_MS, DEFAULT_TIERS, retry_after_seconds=seconds).tier in DEFAULT_TIERS
+
+
+@pytest.mark.parametrize(
+    ("waited_ms", "attempt", "tier"),
+    [
+        (60_000, 1, "1m"),
+        (59_980, 1, "1m"),
+        (0, 0, "1m"),
+        (300_000, 2, "5m"),
+        (3_600_000, 1, "1h"),
+        (21_600_000, 19, "6h"),
+        (0, 19, "6h"),
+    ],
+)
+def test_the_tier_of_a_wait_is_the_schedules_or_a_longer_one_that_fits(waited_ms, attempt, tier):
+    """A wait tells its tier: never a shorter one than the schedule has, the last one again and again."""
+    assert waited_in(waited_ms, attempt, DEFAULT_TIERS).name == tier

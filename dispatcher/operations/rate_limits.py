@@ -6,7 +6,7 @@ Token buckets in this process: with several API processes each has its own.
 import math
 from dataclasses import dataclass
 
-from dispatcher.api.problems import ProblemError
+from dispatcher.core.errors import TooManyRequestsError
 from dispatcher.ports import Clock
 
 MAX_BUCKETS = 10_000
@@ -66,7 +66,7 @@ class Buckets:
 
 
 class RateLimits:
-    """The limits of the API.
+    """The limits of the API and the console.
 
     Args:
         clock: Time.
@@ -83,7 +83,7 @@ class RateLimits:
         """Let an address name a key.
 
         Raises:
-            ProblemError: 429, it named too many unknown ones.
+            TooManyRequestsError: It named too many unknown ones.
         """
         wait = self._guesses.wait_seconds(address)
         if wait:
@@ -97,7 +97,7 @@ class RateLimits:
         """Let a key send a request.
 
         Raises:
-            ProblemError: 429, it sent too many.
+            TooManyRequestsError: It sent too many.
         """
         wait = self._requests.wait_seconds(key_id)
         if wait:
@@ -105,6 +105,6 @@ class RateLimits:
         self._requests.take(key_id)
 
 
-def _too_many(what: str, wait_seconds: float) -> ProblemError:
+def _too_many(what: str, wait_seconds: float) -> TooManyRequestsError:
     seconds = max(1, math.ceil(wait_seconds))
-    return ProblemError(429, f"{what}; send the request again in {seconds} s", {"Retry-After": str(seconds)})
+    return TooManyRequestsError(f"{what}; send the request again in {seconds} s", seconds)

@@ -1,0 +1,149 @@
+// What makes the console lively; every page works without it.
+"use strict";
+
+(() => {
+  const seconds = (from, to) => Math.round((to - from) / 1000);
+
+  const inWords = (left) => {
+    const [hours, minutes] = [Math.floor(left / 3600), Math.floor((left % 3600) / 60)];
+    const rest = String(left % 60).padStart(hours || minutes ? 2 : 1, "0");
+    if (hours) return `${hours} h ${String(minutes).padStart(2, "0")} min ${rest} s`;
+    return minutes ? `${minutes} min ${rest} s` : `${rest} s`;
+  };
+
+  const clock = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" };
+  const [thisYear, anyYear] = [new Intl.DateTimeFormat(undefined, clock), new Intl.DateTimeFormat(undefined, { ...clock, year: "numeric" })];
+  const inZone = (at) => (at.getFullYear() === new Date().getFullYear() ? thisYear : anyYear).format(at);
+
+  function showTimes(root) {
+    for (const time of root.querySelectorAll("time[datetime]:not([data-zoned])")) {
+      const at = new Date(time.dateTime);
+      if (Number.isNaN(at.getTime())) continue;
+      time.dataset.zoned = "";
+      time.textContent = inZone(at);
+    }
+    for (const label of root.querySelectorAll("text[data-at]")) {
+      const form = label.dataset.as === "day" ? { month: "short", day: "numeric" } : { hour: "2-digit", minute: "2-digit" };
+      label.textContent = new Intl.DateTimeFormat(undefined, form).format(new Date(Number(label.dataset.at)));
+    }
+    tick();
+  }
+
+  function tick() {
+    for (const time of document.querySelectorAll("time[data-countdown]")) {
+      const left = seconds(Date.now(), new Date(time.dateTime).getTime());
+      time.textContent = left > 0 ? `in ${inWords(left)}` : "due now";
+    }
+  }
+
+  function showButtons(root) {
+    if (!navigator.clipboard) return;
+    for (const button of root.querySelectorAll("[data-copy]")) button.hidden = false;
+  }
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    const label = button.textContent;
+    try {
+      await navigator.clipboard.writeText(document.querySelector(button.dataset.copy).textContent);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Select and copy it";
+    }
+    setTimeout(() => { button.textContent = label; }, 2000);
+  });
+
+  // A form is sent once, however often its button is clicked.
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.dataset.sent !== undefined) {
+      event.preventDefault();
+      return;
+    }
+    if (form.method !== "post") return;
+    form.dataset.sent = "";
+    // Later: a button that is disabled now would not be sent along with its value.
+    setTimeout(() => {
+      for (const button of form.querySelectorAll("button:not([type=button])")) button.disabled = true;
+    });
+  });
+  window.addEventListener("pageshow", (event) => {
+    if (!event.persisted) return;
+    for (const form of document.querySelectorAll("form[data-sent]")) {
+      delete form.dataset.sent;
+      for (const button of form.querySelectorAll("button")) button.disabled = false;
+    }
+  });
+
+  // Fields for times mean UTC; beside them stands what that is here.
+  document.addEventListener("input", (event) => {
+    const hint = event.target.id && document.querySelector(`[data-zone-of="${event.target.id}"]`);
+    if (!hint) return;
+    const at = new Date(`${event.target.value}Z`);
+    hint.textContent = Number.isNaN(at.getTime()) ? "" : `${inZone(at)} here`;
+  });
+
+  // Live parts: the page itself is fetched again, and what changed in them is put in.
+  const shown = new Map();
+
+  function keysOf(part) {
+    return new Set([...part.querySelectorAll("[data-key]")].map((row) => row.dataset.key));
+  }
+
+  async function refresh(parts) {
+    const answer = await fetch(location.href, { headers: { "X-Live": "1" }, redirect: "manual" });
+    if (answer.type === "opaqueredirect") {
+      location.reload();
+      return false;
+    }
+    if (!answer.ok) return true;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const part of parts) {
+      const fresh = page.getElementById(part.id);
+      if (!fresh || fresh.innerHTML === shown.get(part.id)) continue;
+      const focused = part.contains(document.activeElement) ? document.activeElement.id || document.activeElement.getAttribute("href") : "";
+      const opened = [...part.querySelectorAll("details[open][id]")].map((each) => each.id);
+      const known = keysOf(part);
+      shown.set(part.id, fresh.innerHTML);
+      part.replaceChildren(...fresh.childNodes);
+      let added = 0;
+      for (const row of part.querySelectorAll("[data-key]")) {
+        if (known.has(row.dataset.key)) continue;
+        row.classList.add("fresh");
+        added += 1;
+      }
+      for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
+      if (focused) (document.getElementById(focused) || [...part.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused))?.focus();
+      const said = document.querySelector(`[data-said-of="${part.id}"]`);
+      if (said && added && known.size) said.textContent = `${added} new`;
+      showTimes(part);
+      showButtons(part);
+    }
+    return parts.some((part) => page.getElementById(part.id)?.hasAttribute("data-live"));
+  }
+
+  function live() {
+    const parts = [...document.querySelectorAll("[data-live]")];
+    if (!parts.length) return;
+    const every = Math.min(...parts.map((part) => Number(part.dataset.live)));
+    for (const part of parts) shown.set(part.id, part.innerHTML);
+    const again = async () => {
+      let goOn = true;
+      if (!document.hidden && !document.querySelector("form[data-sent]")) {
+        try {
+          goOn = await refresh(parts);
+        } catch {
+          // The service is away for a moment: look again.
+        }
+      }
+      if (goOn) setTimeout(again, every);
+    };
+    setTimeout(again, every);
+  }
+
+  live();
+  showTimes(document);
+  showButtons(document);
+  setInterval(tick, 1000);
+})();

@@ -1,0 +1,121 @@
+"""How values are written on pages: times, durations, numbers, statuses."""
+
+from collections.abc import Callable
+from typing import Any
+
+from markupsafe import Markup
+
+from dispatcher.operations.times import rfc3339
+
+_SECOND_MS = 1000
+_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"))
+
+# A sign beside each word: nobody has to tell colours apart.
+_BADGES = {
+    "active": ("good", "●"),
+    "inactive": ("idle", "○"),
+    "disabled": ("bad", "■"),
+    "delivered": ("good", "✓"),
+    "done": ("good", "✓"),
+    "retrying": ("warn", "↻"),
+    "running": ("info", "▸"),
+    "pending": ("info", "…"),
+    "failed": ("bad", "✕"),
+    "skipped": ("idle", "⤼"),
+    "cancelled": ("idle", "—"),
+    "circuit_open": ("warn", "⌁"),
+}
+
+
+def time(at_ms: int | None) -> Markup:
+    """Write a time in UTC; the script shows it in the reader's zone."""
+    if at_ms is None:
+        return Markup('<span class="muted">—</span>')
+    text = rfc3339(at_ms)
+    shown = text[:19].replace("T", " ")
+    return Markup('<time datetime="{}" title="{} UTC">{} UTC</time>').format(text, shown, shown)
+
+
+def countdown(at_ms: int) -> Markup:
+    """Write a time that is still to come; the script counts down to it."""
+    text = rfc3339(at_ms)
+    shown = text[:19].replace("T", " ")
+    return Markup('<time datetime="{}" title="{} UTC" data-countdown>{} UTC</time>').format(text, shown, shown)
+
+
+def duration(ms: float | None) -> str:
+    """Write a short time, with its unit."""
+    if ms is None:
+        return "—"
+    if ms < 1:
+        return f"{ms:.2f} ms"
+    if ms < _SECOND_MS:
+        return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"  # noqa: PLR2004 - two digits are enough
+    return f"{ms / 1000:.2f} s"
+
+
+def span(ms: int) -> str:
+    """Write a long time by its two greatest units: `1h 30m`."""
+    if ms < _SECOND_MS:
+        return f"{ms}ms"
+    parts, left = [], ms
+    for size, unit in _UNITS:
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])
+
+
+def number(value: float) -> str:
+    """Write a number with thousands apart."""
+    return f"{value:,.0f}".replace(",", "\u202f") if value == int(value) else f"{value:,.1f}".replace(",", "\u202f")
+
+
+def badge(status: str) -> Markup:
+    """Write a status as a badge: sign, word and colour."""
+    tone, sign = _BADGES.get(status, ("idle", "·"))
+    text = status.replace("_", " ")
+    return Markup('<span class="badge {}"><span aria-hidden="true">{}</span> {}</span>').format(tone, sign, text)
+
+
+def response_code(code: int) -> Markup:
+    """Write a status code; none came where it is 0."""
+    if not code:
+        return Markup('<span class="muted">none</span>')
+    tone = "good" if 200 <= code < 300 else "bad"  # noqa: PLR2004 - the class of success
+    return Markup('<span class="code {}">{}</span>').format(tone, code)
+
+
+def readable(body: bytes) -> str:
+    """Return a body as text; what is no UTF-8 is replaced."""
+    return body.decode("utf-8", "replace")
+
+
+def reason(text: str) -> str:
+    """Write a reason of the delivery log in words."""
+    return text.replace("_", " ")
+
+
+def short(text: str) -> str:
+    """Cut an id so that a table stays narrow."""
+    return text if len(text) <= 14 else f"{text[:12]}…"  # noqa: PLR2004 - prefix and eight characters
+
+
+def plural(count: int, word: str) -> str:
+    """Write a count and its word."""
+    return f"{count} {word}" if count == 1 else f"{number(count)} {word}s"
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "time": time,
+    "countdown": countdown,
+    "duration": duration,
+    "span": span,
+    "number": number,
+    "badge": badge,
+    "response_code": response_code,
+    "readable": readable,
+    "reason": reason,
+    "short": short,
+    "plural": plural,
+}

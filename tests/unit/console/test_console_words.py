@@ -1,0 +1,43 @@
+"""How values are written on pages."""
+
+from dispatcher.console import words
+
+
+def test_times_are_utc_with_a_machines_form():
+    """Milliseconds stay in the attribute; no time is a dash."""
+    assert words.time(1_768_473_000_123) == (
+        '<time datetime="2026-01-15T10:30:00.123Z" title="2026-01-15 10:30:00 UTC">2026-01-15 10:30:00 UTC</time>'
+    )
+    assert "—" in words.time(None)
+    assert "data-countdown" in words.countdown(0)
+
+
+def test_short_and_long_times_have_units():
+    """Two digits are enough; two units are enough."""
+    assert [words.duration(ms) for ms in (None, 0.4, 7.04, 12.6, 1500)] == ["—", "0.40 ms", "7.0 ms", "13 ms", "1.50 s"]
+    assert [words.span(ms) for ms in (500, 59_980, 5_400_000, 90_061_000)] == ["500ms", "59s", "1h 30m", "1d 1h"]
+
+
+def test_badges_say_their_status_in_a_word():
+    """Sign, word and tone; an unknown status is shown as it is, escaped."""
+    assert words.badge("failed") == '<span class="badge bad"><span aria-hidden="true">✕</span> failed</span>'
+    assert "<b>" not in words.badge("<b>")
+
+
+def test_numbers_are_set_apart():
+    """Thousands by a narrow space; words by their count."""
+    assert (words.number(1_234_567), words.number(2.5)) == ("1\u202f234\u202f567", "2.5")
+    assert (words.plural(1, "field"), words.plural(2, "field")) == ("1 field", "2 fields")
+
+
+def test_status_codes_have_a_tone_and_none_has_a_word():
+    """2xx is good, others bad, no response is none."""
+    assert "good" in words.response_code(204)
+    assert "bad" in words.response_code(302)
+    assert "none" in words.response_code(0)
+
+
+def test_what_is_no_text_stays_readable():
+    """Bytes that are no UTF-8 are replaced, long ids cut."""
+    assert words.readable(b"a\xff") == "a\ufffd"
+    assert (words.short("rpl_0123456789abcdef"), words.short("rpl_1")) == ("rpl_01234567…", "rpl_1")
