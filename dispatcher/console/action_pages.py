@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from dispatcher.console.backfill_offer import page_after
 from dispatcher.console.frame import Frame, sentence
 from dispatcher.console.routes import Page, Visit
 from dispatcher.console.sessions import Flash
@@ -119,7 +120,7 @@ class ActionPages:
         webhook_id, status = request.match_info["id"], visit.form.get("status", "")
         location = f"/console/webhooks/{webhook_id}"
         try:
-            await self._webhooks.update(
+            changed = await self._webhooks.update(
                 visit.caller.workspace_id, webhook_id, {"status": status}, by=actor_of(visit.caller)
             )
         except InvalidInputError as error:
@@ -128,7 +129,7 @@ class ActionPages:
             "active": "Active: new events are delivered from now on. Those from before come with a replay.",
             "inactive": "Inactive: nothing is sent any more. What waits is skipped when it is due.",
         }
-        return self._frame.go(request, visit, location, Flash(text[status]))
+        return self._frame.go(request, visit, page_after(changed), Flash(text[status]))
 
     async def ask_delete(self, request: web.Request, visit: Visit) -> web.Response:
         """Ask whether a webhook is to be deleted."""

@@ -8,6 +8,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from dispatcher.console.action_pages import ActionPages
 from dispatcher.console.assets import Assets
+from dispatcher.console.dead_letter_pages import DeadLetterPages
 from dispatcher.console.delivery_pages import DeliveryPages
 from dispatcher.console.drawing import Drawing
 from dispatcher.console.event_type_pages import EventTypePages
@@ -64,6 +65,7 @@ def all_pages(frame: Frame, operations: ConsoleOperations) -> tuple[Page, ...]:
         *WebhookPages(frame, webhooks, deliveries, catalogue).pages(),
         *ActionPages(frame, webhooks, operations.tests, deliveries, operations.rotation, catalogue).pages(),
         *log.pages(),
+        *DeadLetterPages(frame, operations.letters, webhooks, catalogue, operations.clock).pages(),
         *ReplayPages(frame, operations.replays, webhooks, operations.clock).pages(),
         *EventTypePages(frame, catalogue).pages(),
     )

@@ -1,10 +1,10 @@
 """A webhook's delivery log: the rows, one delivery with its requests and responses, and its redelivery."""
 
 import json
-import re
 
 from aiohttp import web
 
+from dispatcher.console.form_times import as_rfc3339
 from dispatcher.console.frame import LIVE_HEADER, Frame, sentence
 from dispatcher.console.paging import ROWS, cursor_of, filters_of, links
 from dispatcher.console.routes import Page, Visit
@@ -22,7 +22,6 @@ from dispatcher.operations.webhooks import Webhooks
 from dispatcher.ports import DeliveryFilter
 
 MAX_INDENTED_BYTES = 16 * 1024
-_LOCAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?")
 
 
 class DeliveryPages:
@@ -129,8 +128,7 @@ def _can_redeliver(webhook: Webhook | None, delivery: LoggedDelivery) -> bool:
 
 def _wanted(filters: dict[str, str]) -> tuple[DeliveryFilter, dict[str, str]]:
     """Read the filters of a URL; where some are wrong, nothing is filtered and each is told."""
-    sent = {name: f"{text}Z" if _LOCAL.fullmatch(text) and len(text) > 16 else text for name, text in filters.items()}  # noqa: PLR2004 - with seconds
-    sent = {name: f"{text}:00Z" if _LOCAL.fullmatch(text) else text for name, text in sent.items()}
+    sent = {name: as_rfc3339(text) if name in {"since", "until"} else text for name, text in filters.items()}
     try:
         return read_filter(sent), {}
     except InvalidInputError as error:

@@ -1,11 +1,12 @@
 """Replays: send a time's deliveries, or events that a webhook never got, again; and see how far that is."""
 
-import re
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
+from dispatcher.console.form_times import as_rfc3339
 from dispatcher.console.frame import Frame, sentence
 from dispatcher.console.paging import ROWS, cursor_of, links
 from dispatcher.console.routes import Page, Visit
@@ -25,9 +26,6 @@ SPANS = (
     ("604800", "the last 7 days"),
     ("", "a time of my own"),
 )
-
-_LOCAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(?::[0-9]{2})?")
-_MINUTES_CHARS = 16
 
 
 class ReplayPages:
@@ -86,10 +84,10 @@ class ReplayPages:
         """Show how far a replay is."""
         workspace_id = visit.caller.workspace_id
         job = await self._replays.get(workspace_id, request.match_info["id"])
-        try:
-            webhook = await self._webhooks.get(workspace_id, job.subscription_id)
-        except NotFoundError:
-            webhook = None
+        webhook = None
+        if job.subscription_id:
+            with contextlib.suppress(NotFoundError):
+                webhook = await self._webhooks.get(workspace_id, job.subscription_id)
         unfinished = job.status in UNFINISHED
         values = {"job": job, "webhook": webhook, "done": _done(job), "unfinished": unfinished}
         return self._frame.page(request, visit, "replay.html", values)
@@ -110,7 +108,7 @@ class ReplayPages:
         if span in {seconds for seconds, _ in SPANS if seconds}:
             times = {"since": rfc3339(now_ms - int(span) * 1000), "until": rfc3339(now_ms)}
         else:
-            times = {"since": _time(form.get("since", "")), "until": _time(form.get("until", ""))}
+            times = {"since": as_rfc3339(form.get("since", "")), "until": as_rfc3339(form.get("until", ""))}
         if form.get("source") == "events":
             return {**times, "source": "events"}
         return {**times, "status": form.get("status") or None}
@@ -133,13 +131,6 @@ class ReplayPages:
             "statuses": [("", "any that reached an end"), *((each.value, each.value) for each in sorted(TERMINAL))],
         }
         return self._frame.page(request, visit, "replay_form.html", shown, status=status)
-
-
-def _time(text: str) -> str:
-    """Return a form's time as RFC 3339; it is meant in UTC."""
-    if not _LOCAL.fullmatch(text):
-        return text
-    return f"{text}:00Z" if len(text) == _MINUTES_CHARS else f"{text}Z"
 
 
 def _done(job: ReplayJob) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from dispatcher.console import snippets, webhook_form
+from dispatcher.console.backfill_offer import fields_of, offer_of, page_after
 from dispatcher.console.frame import Frame
 from dispatcher.console.paging import ROWS, cursor_of, filters_of, links
 from dispatcher.console.routes import Page, Visit
@@ -92,9 +93,12 @@ class WebhookPages:
         webhook = await self._webhooks.get(workspace_id, webhook_id)
         latest = await self._deliveries.page(workspace_id, webhook_id, DeliveryFilter(), None, LATEST)
         chosen = set(webhook.subscription.events)
+        offer = offer_of(request.query) if webhook.subscription.status == Status.ACTIVE else None
         values = {
             "webhook": webhook,
             "latest": latest.rows,
+            "missed": offer,
+            "missed_fields": {} if offer is None else fields_of(offer),
             "types": self._catalogue.types,
             "missing": [
                 (group, [entry for entry in entries if entry.type not in chosen])
@@ -133,7 +137,7 @@ class WebhookPages:
             webhook = await self._webhooks.get(workspace_id, webhook_id)
             return self._changed_meanwhile(request, visit, webhook, sent)
         flash = Flash(_with_warnings(_SAVED, changed.warnings))
-        return self._frame.go(request, visit, f"/console/webhooks/{webhook_id}", flash)
+        return self._frame.go(request, visit, page_after(changed), flash)
 
     async def add_events(self, request: web.Request, visit: Visit) -> web.Response:
         """Add event types to those that a webhook receives."""

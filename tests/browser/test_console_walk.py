@@ -40,7 +40,7 @@ async def publish_known(console: Console, path: str, number: str) -> None:
 
 
 async def test_from_the_first_webhook_to_a_replay(console):
-    """Create, publish, see the delivery by itself; fail, see the retry counted down to; rotate, test, replay."""
+    """Create, publish, see the delivery; fail, see the retry counted down to; rotate, test, replay; dead letter."""
     path = f"/{console.workspace}"
     page = await console.open(permissions=["clipboard-read", "clipboard-write"])
     await expect(page.get_by_text("Nothing to see yet")).to_be_visible()
@@ -54,6 +54,7 @@ async def test_from_the_first_webhook_to_a_replay(console):
     await the_secret_is_rotated(page, secret)
     await a_test_event_has_its_result(page)
     await a_replay_shows_its_progress(page, console, path)
+    await a_dead_letter_is_sent_again(page, console, own, path)
     await page.goto(own)
     await page.get_by_role("button", name="Deactivate").click()
     await expect(page.get_by_role("heading", level=1)).to_contain_text("inactive")
@@ -140,6 +141,35 @@ async def a_replay_shows_its_progress(page: Page, console: Console, path: str) -
     await until(lambda: len(receiver.at(path)) == before + 2, "both deliveries come again")
     again = {json.loads(request.body)["id"] for request in receiver.at(path)[before:]}
     assert again == {f"evt_{console.workspace}-1", f"evt_{console.workspace}-2"}
+
+
+async def a_dead_letter_is_sent_again(page: Page, console: Console, own: str, path: str) -> None:
+    """What failed for good is found from the menu, looked into, sent again on a question, and gone from the list."""
+    receiver, index, webhook = console.deployment.receiver, console.deployment.running.index, own.rpartition("/")[2]
+    await page.goto(f"{own}/edit")
+    await page.get_by_label("Max attempts").fill("1")
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_text("Saved.")).to_be_visible()
+    await until(lambda: index.get(webhook).max_attempts == 1, "the worker knows of the change")
+    receiver.answer(path, Answer(500, body=b'{"error":"out of order for good"}'))
+    await publish(console, f"{console.workspace}-3")
+    await page.get_by_role("link", name="Dead letters", exact=True).click()
+    await expect_after_reload(page, "tbody tr", "attempts exhausted")
+    await console.shot(page, "walk-dead-letters")
+    await page.locator("tbody tr a").first.click()
+    await expect(page.get_by_label("What the endpoint said last")).to_contain_text("out of order for good")
+    await console.shot(page, "walk-dead-letter")
+    receiver.answer(path, 200)
+    before = len(receiver.at(path))
+    await page.get_by_role("link", name="Replay this").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Send this again?")
+    await console.shot(page, "walk-dead-letter-replay")
+    await page.get_by_role("button", name="Start replay").click()
+    await page.wait_for_url("**/console/replays/rpl_*")
+    await expect(page.locator("#replay")).to_contain_text("1 of 1 deliveries gone through", timeout=60_000)
+    await until(lambda: len(receiver.at(path)) == before + 1, "the dead letter comes again")
+    await page.get_by_role("link", name="See which dead letters are left").click()
+    await expect(page.get_by_text("Nothing is left to be dealt with")).to_be_visible()
 
 
 async def test_without_javascript(console):

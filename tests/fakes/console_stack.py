@@ -22,7 +22,6 @@ from dispatcher.operations.inspection import Inspections
 from dispatcher.operations.overview import Overviews
 from dispatcher.operations.rate_limits import Rate
 from dispatcher.operations.redelivery import Redeliveries
-from dispatcher.operations.replays import Replays
 from dispatcher.operations.test_events import EventTests
 from dispatcher.ports import WaitingDelivery
 from tests.fakes.api_stack import PLENTY, ApiStack, ManualClock, api_stack, draws
@@ -211,7 +210,7 @@ async def console_stack(*, requests: Rate = PLENTY, guesses: Rate = PLENTY) -> A
         add=add,
         tests=EventTests(store, catalogue, sender, written, keyring, clock, draws("tests"), "Test/1.0"),
         redeliveries=Redeliveries(store, reader, written, records, records, names, clock, draws("again")),
-        replays=Replays(replays, store, clock, draws("replays")),
+        replay_store=replays,
     ) as api:
         jar = CookieJar(unsafe=True)
         async with TestClient(api.client.server, cookie_jar=jar) as client:

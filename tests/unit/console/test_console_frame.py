@@ -5,6 +5,7 @@ import re
 import pytest
 
 from dispatcher.console.frame import MAX_FORM_BYTES, sentence
+from tests.fakes.api_stack import START_MS
 from tests.fakes.console_stack import ConsoleStack
 from tests.unit.api.test_api_deliveries import delivery
 
@@ -20,17 +21,23 @@ PAGES = (
     "/webhooks/{id}/deliveries",
     "/webhooks/{id}/deliveries/del_001",
     "/webhooks/{id}/replay",
+    "/dead-letters",
+    "/dead-letters/del_002",
+    "/dead-letters/replay?reason=gone",
+    "/dead-letters/handled?reason=gone",
     "/replays",
     "/event-types",
     "/event-types/user.created",
 )
-TO_READ = tuple(page for page in PAGES if not page.endswith(("new", "edit", "rotate", "delete")))
+TO_WRITE = tuple(page for page in PAGES if page.endswith(("new", "edit", "rotate", "delete", "reason=gone")))
+TO_READ = tuple(page for page in PAGES if page not in TO_WRITE)
 
 
 @pytest.fixture
 async def webhook_id(console: ConsoleStack) -> str:
     created = await console.api.create(name="Mine")
-    console.reader.deliveries = [delivery(1, created["id"])]
+    failed = delivery(2, created["id"], status="failed", reason="gone", created_at_ms=START_MS - 1000)
+    console.reader.deliveries = [delivery(1, created["id"]), failed]
     return created["id"]
 
 
@@ -59,7 +66,7 @@ async def test_a_key_that_may_only_read_sees_no_button_that_would_fail(console, 
     assert seen.status == 200
     forms = re.findall(r'<form method="post"(?: action="([^"]*)")?', seen.text)
     assert forms == ["/console/sign-out"]
-    assert not re.search(r'href="[^"]*/(?:new|edit|rotate|delete)"', seen.text)
+    assert not re.search(r'href="[^"]*/(?:new|edit|rotate|delete)"|dead-letters/(?:replay|handled)', seen.text)
 
 
 async def test_a_key_that_may_only_read_changes_nothing(console, webhook_id):
@@ -67,7 +74,7 @@ async def test_a_key_that_may_only_read_changes_nothing(console, webhook_id):
     await console.browser.sign_in("read")
     own = f"/webhooks/{webhook_id}"
     for page in PAGES:
-        if page not in TO_READ:
+        if page in TO_WRITE:
             assert (await console.browser.get(page.format(id=webhook_id))).status == 403
     for path in (
         "/webhooks/new",
@@ -80,6 +87,8 @@ async def test_a_key_that_may_only_read_changes_nothing(console, webhook_id):
         f"{own}/replay",
         f"{own}/deliveries/del_001/redeliver",
         "/replays/rpl_1/cancel",
+        "/dead-letters/replay",
+        "/dead-letters/handled",
     ):
         seen = await console.browser.post(path)
         assert (seen.status, "scope write" in seen.words) == (403, True), path
