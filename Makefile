@@ -48,7 +48,7 @@ lock: install ## resolve the dependencies again, newest first
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --upgrade pyproject.toml --extra local --group dev -o deploy/requirements-dev.lock
 
-bench: install ## measure throughput and latency on this machine
+bench: install ## measure throughput and latency on this machine: half an hour
 	@$(BIN)/python -m tests.bench
 
 soak: install ## the long fault runs

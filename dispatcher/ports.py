@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from dispatcher.core.dead_letter_replays import DeadLetterReplay, ReplayChoice
+from dispatcher.core.dead_letter_replays import LetterReplay, ReplayChoice
 from dispatcher.core.dead_letters import DeadLetter, DeadLetterFilter
 from dispatcher.core.delivery_log import FailedFilter, LogEntry, LoggedDelivery, LoggedState
 from dispatcher.core.endpoint_health import FailingEndpoint, HealthNote
@@ -710,7 +710,10 @@ class ChosenLetters(Protocol):
         """Yield those that lie in these spans, of one span after the other; may raise `UnavailableError`."""
 
     def is_handled(self, letter: DeadLetter) -> bool:
-        """Say whether a letter was dealt with before."""
+        """Say whether a letter was dealt with when it was last looked."""
+
+    async def look_again(self) -> None:
+        """Find out what was dealt with since; may raise `UnavailableError`."""
 
 
 class LetterChooser(Protocol):
@@ -724,8 +727,14 @@ class LetterChooser(Protocol):
     ) -> ChosenLetters:
         """Find out which letters of these spans a filter wants; `read` is told how many offsets were looked at."""
 
-    async def handle(self, letters: Sequence[tuple[int, int, int]], by: str) -> None:
-        """Mark letters as dealt with: partition, offset and timestamp of each; `by` says by what."""
+    async def handle(self, letters: Sequence[DeadLetter], by: str, *, moved: bool = False) -> None:
+        """Mark letters as dealt with.
+
+        Args:
+            letters: Which.
+            by: By what.
+            moved: Whether they went to another webhook: the delivery log then shows their own deliveries as handled.
+        """
 
 
 class ReplayTopicReader(Protocol):
@@ -744,14 +753,14 @@ class DeadLetterReplayStore(Protocol):
     One process at a time goes on with a replay: who takes it over stops the one before at its next batch.
     """
 
-    async def insert(self, replay: DeadLetterReplay, owner: str, now_ms: int) -> None:
+    async def insert(self, replay: LetterReplay, owner: str, now_ms: int) -> None:
         """Store a new replay; it is the owner's."""
 
-    async def like(self, choice: ReplayChoice) -> Sequence[DeadLetterReplay]:
+    async def like(self, choice: ReplayChoice) -> Sequence[LetterReplay]:
         """Return the replays of the same likeness, the latest first."""
 
-    async def take_over(self, replay_id: str, owner: str, now_ms: int) -> DeadLetterReplay | None:
+    async def take_over(self, replay_id: str, owner: str, now_ms: int) -> LetterReplay | None:
         """Make a replay that isn't done the owner's and return it; a done one is returned as it is. None: unknown."""
 
-    async def store(self, replay: DeadLetterReplay, owner: str, now_ms: int) -> bool:
+    async def store(self, replay: LetterReplay, owner: str, now_ms: int) -> bool:
         """Store how far a replay is; False where it isn't the owner's any more."""

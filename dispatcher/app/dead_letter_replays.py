@@ -9,23 +9,20 @@ from dispatcher.app.clock import SystemClock, draw
 from dispatcher.app.connections import kafka_producer
 from dispatcher.app.dead_letters import TopicLetters, open_letters
 from dispatcher.core.dead_letters import DeadLetter, DeadLetterFilter
-from dispatcher.core.handled_letters import HandledLetters, marks_of
+from dispatcher.core.handled_letters import HandledLetters
 from dispatcher.core.letter_choice import LetterChoice, Standing
 from dispatcher.core.reruns import SourceSpan
 from dispatcher.core.topics import TopicNames
-from dispatcher.kafka.dead_letters import DeadLetterReader
 from dispatcher.kafka.reader import RecordReader
 from dispatcher.kafka.replay_topic import ReplayTopicReader
 from dispatcher.mongo.dead_letter_replays import MongoDeadLetterReplays
 from dispatcher.mongo.delivery_log import MongoDeliveryLog
-from dispatcher.mongo.handled_letters import MongoHandledLetters
 from dispatcher.mongo.webhooks import MongoWebhooks
 from dispatcher.operations.catalogue import load_catalogue
 from dispatcher.pipeline.backfill import Acceptance
 from dispatcher.pipeline.dead_letter_deliveries import LetterDeliveries
 from dispatcher.pipeline.dead_letter_events import LetterEvents
 from dispatcher.pipeline.dead_letter_replay import DeadLetterReplays, LetterOutside
-from dispatcher.ports import Clock
 from dispatcher.settings import DEAD_LETTER, Settings
 
 _FETCH_BYTES = 256 * 1024
@@ -36,14 +33,10 @@ class LettersToReplay:
 
     Args:
         letters: The topic, and what of it was dealt with.
-        marks: Where it is marked what was dealt with.
-        clock: Time.
     """
 
-    def __init__(self, letters: TopicLetters, marks: MongoHandledLetters, clock: Clock) -> None:
+    def __init__(self, letters: TopicLetters) -> None:
         self._letters = letters
-        self._marks = marks
-        self._clock = clock
 
     async def snapshot(self, since_ms: int | None = None, until_ms: int | None = None) -> Sequence[SourceSpan]:
         """Return what is on the topic now, partition by partition."""
@@ -60,39 +53,48 @@ class LettersToReplay:
                 for letter in batch.letters:
                     choice.take(letter)
                 read(batch.done)
-        return ChosenLetters(self._letters.reader, choice, await self._letters.handled(spans))
+        return ChosenLetters(self._letters, choice, spans, await self._letters.handled(spans))
 
-    async def handle(self, letters: Sequence[tuple[int, int, int]], by: str) -> None:
-        """Mark letters as dealt with."""
-        await self._marks.mark(marks_of(self._letters.reader.topic, letters), by, self._clock.now_ms())
+    async def handle(self, letters: Sequence[DeadLetter], by: str, *, moved: bool = False) -> None:
+        """Mark letters as dealt with, and their deliveries where they went to another webhook."""
+        await self._letters.handle(letters, by, in_log=moved)
 
 
 class ChosenLetters:
     """Letters that were chosen; implements `dispatcher.ports.ChosenLetters`.
 
     Args:
-        reader: Reads the topic.
+        letters: The topic, and what of it was dealt with.
         choice: Has seen all letters.
+        spans: Where they are.
         handled: Which of them were dealt with.
     """
 
-    def __init__(self, reader: DeadLetterReader, choice: LetterChoice, handled: HandledLetters) -> None:
+    def __init__(
+        self, letters: TopicLetters, choice: LetterChoice, spans: Sequence[SourceSpan], handled: HandledLetters
+    ) -> None:
         self.count = choice.counts.total
-        self._reader = reader
+        self._letters = letters
         self._choice = choice
+        self._spans = spans
         self._handled = handled
 
     async def read(self, spans: Sequence[SourceSpan]) -> AsyncGenerator[Sequence[DeadLetter], None]:
         """Yield those that lie in these spans, of one span after the other."""
         choice = self._choice
         # One at a time: how far a replay is, is told by one place.
-        async with aclosing(self._reader.read(spans, with_types=_asks_for_values(choice.wanted), at_once=1)) as batches:
+        reader, with_types = self._letters.reader, _asks_for_values(choice.wanted)
+        async with aclosing(reader.read(spans, with_types=with_types, at_once=1)) as batches:
             async for batch in batches:
                 yield [letter for letter in batch.letters if choice.standing(letter) is Standing.CHOSEN]
 
     def is_handled(self, letter: DeadLetter) -> bool:
-        """Say whether a letter was dealt with before."""
+        """Say whether a letter was dealt with when it was last looked."""
         return self._handled.has_letter(letter)
+
+    async def look_again(self) -> None:
+        """Find out what was dealt with since."""
+        self._handled = await self._letters.handled(self._spans)
 
 
 def _asks_for_values(wanted: DeadLetterFilter) -> bool:
@@ -120,15 +122,15 @@ async def dead_letter_replays(settings: Settings) -> AsyncIterator[DeadLetterRep
     try:
         async with open_letters(settings) as (letters, connection), kafka_producer(settings) as producer:
             webhooks, log = MongoWebhooks(connection.webhooks), MongoDeliveryLog(connection.deliveries)
-            marks = MongoHandledLetters(connection.handled_letters, settings.topics.dead_letter_retention_days)
             outside = LetterOutside(
-                LettersToReplay(letters, marks, clock),
+                LettersToReplay(letters),
                 ReplayTopicReader(settings.kafka, settings.topics, records),
                 MongoDeadLetterReplays(connection.dead_letter_replays),
                 webhooks,
                 log,
                 producer,
                 clock,
+                None if letters.audit is None else letters.audit.began,
             )
             # Process ids come again: chance tells this process from one that held a replay before.
             owner = f"{socket.gethostname()}-{os.getpid()}-{draw(4).hex()}"

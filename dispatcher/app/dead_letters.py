@@ -1,23 +1,27 @@
 """The dead-letter topic for the person on call: what is on it, and what of it is dealt with."""
 
 import heapq
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 
-from dispatcher.app.clock import SystemClock
+from dispatcher.app.clock import SystemClock, draw
 from dispatcher.app.connections import mongo_connection
+from dispatcher.app.letter_audit import LetterAudit
 from dispatcher.core.dead_letters import DeadLetter, DeadLetterFilter
 from dispatcher.core.delivery_log import FailedFilter
 from dispatcher.core.handled_letters import HandledLetters, marks_of
 from dispatcher.core.letter_choice import LetterChoice, Standing
 from dispatcher.core.records import REPLAY_ID
-from dispatcher.core.reruns import SourceSpan
-from dispatcher.kafka.dead_letters import DeadLetterReader
+from dispatcher.core.reruns import CHANCE_BYTES, SourceSpan, new_run_id
+from dispatcher.kafka.dead_letters import LATE_MS, DeadLetterReader
+from dispatcher.mongo.audit import MongoAudit
 from dispatcher.mongo.client import Connection
 from dispatcher.mongo.delivery_log import MongoDeliveryLog
 from dispatcher.mongo.failed_deliveries import MongoFailedDeliveries
 from dispatcher.mongo.handled_letters import MongoHandledLetters
+from dispatcher.operations.audit import Audit
 from dispatcher.ports import Clock
 from dispatcher.settings import Settings
 
@@ -70,6 +74,7 @@ class TopicLetters:
         failed: Marks the same deliveries' failures in the delivery log.
         log: The delivery log.
         clock: Time.
+        audit: Where it is written down what was purged; None: nowhere.
     """
 
     def __init__(
@@ -79,7 +84,9 @@ class TopicLetters:
         failed: MongoFailedDeliveries,
         log: MongoDeliveryLog,
         clock: Clock,
+        audit: LetterAudit | None = None,
     ) -> None:
+        self.audit = audit
         self.reader = reader
         self._handled = handled
         self._failed = failed
@@ -102,11 +109,18 @@ class TopicLetters:
             found.add_delivery(delivery_id)
         return found
 
-    async def past(self, spans: Sequence[SourceSpan]) -> HandledLetters:
-        """Return what `handled` does, and what was sent again since: by the API's jobs, or one by one."""
+    async def past(self, spans: Sequence[SourceSpan], since_ms: int | None = None) -> HandledLetters:
+        """Return what `handled` does, and what was sent again since: by the API's jobs, or one by one.
+
+        Args:
+            spans: From `snapshot`.
+            since_ms: From when on letters are asked for, unix milliseconds; what was sent again before then says
+                nothing of them.
+        """
         found = await self.handled(spans)
-        async for delivery_id, asked_at_ms in self._failed.reruns():
-            found.add_delivery(delivery_id, asked_at_ms)
+        after = "" if since_ms is None else new_run_id(max(since_ms - LATE_MS, 0), bytes(CHANCE_BYTES))
+        async for delivery_id, run in self._failed.reruns(after):
+            found.add_run(delivery_id, run)
         return found
 
     async def survey(
@@ -130,7 +144,7 @@ class TopicLetters:
         Raises:
             UnavailableError: Kafka or MongoDB is out of reach.
         """
-        choice = LetterChoice(wanted, None if handled_too else await self.past(spans))
+        choice = LetterChoice(wanted, None if handled_too else await self.past(spans, wanted.since_ms))
         newest: list[tuple[int, int, DeadLetter]] = []
         keep = examples * _EXAMPLES_KEPT
         async with aclosing(self.reader.read(spans)) as batches:
@@ -160,30 +174,37 @@ class TopicLetters:
         wanted = choice.wanted
         # Source records that are no events say in their values whose they claim to be.
         with_types = wanted.event_type is not None or wanted.workspace_id is not None
-        deliveries = letters = 0
+        letters, marked = 0, Counter[str]()
         waiting: list[DeadLetter] = []
-        async with aclosing(self.reader.read(spans, with_types=with_types)) as batches:
-            async for batch in batches:
-                for letter in batch.letters:
-                    standing = choice.standing(letter)
-                    if standing is not Standing.LEFT:
-                        letter.value = None
-                        waiting.append(letter)
-                        letters += 1
-                        deliveries += standing is Standing.CHOSEN
-                if len(waiting) >= MARKED_AT_ONCE:
-                    await self.handle(waiting, PURGED_BY)
-                    waiting = []
-                tell(batch.done)
-        await self.handle(waiting, PURGED_BY)
-        return Purged(deliveries, letters)
+        new: Counter[str] = Counter()
+        try:
+            async with aclosing(self.reader.read(spans, with_types=with_types)) as batches:
+                async for batch in batches:
+                    for letter in batch.letters:
+                        standing = choice.standing(letter)
+                        if standing is not Standing.LEFT:
+                            letter.value = None
+                            waiting.append(letter)
+                            letters += 1
+                            new[letter.workspace_id or ""] += standing is Standing.CHOSEN
+                    if len(waiting) >= MARKED_AT_ONCE:
+                        await self.handle(waiting, PURGED_BY, in_log=True)
+                        marked, waiting, new = marked + new, [], Counter()
+                    tell(batch.done)
+            await self.handle(waiting, PURGED_BY, in_log=True)
+            marked += new
+        finally:
+            if self.audit is not None:
+                await self.audit.purged(wanted, {each: count for each, count in marked.items() if each})
+        return Purged(marked.total(), letters)
 
-    async def handle(self, letters: Sequence[DeadLetter], by: str) -> None:
-        """Mark letters as dealt with, and a purged delivery's failure in the log likewise.
+    async def handle(self, letters: Sequence[DeadLetter], by: str, *, in_log: bool = False) -> None:
+        """Mark letters as dealt with, and their deliveries' failures in the log likewise.
 
         Args:
             letters: Which.
-            by: `PURGED_BY`, or a replay's id: then the log shows the new run by itself.
+            by: `PURGED_BY`, or a replay's id.
+            in_log: Whether the log is marked as well; a run of the same delivery it shows by itself.
 
         Raises:
             UnavailableError: MongoDB is out of reach; part of it may be marked.
@@ -191,7 +212,7 @@ class TopicLetters:
         now_ms = self._clock.now_ms()
         places = ((letter.partition, letter.offset, letter.timestamp_ms) for letter in letters)
         await self._handled.mark(marks_of(self.reader.topic, places), by, now_ms)
-        if by != PURGED_BY:
+        if not in_log:
             return
         runs: dict[str, dict[str, str]] = {}
         for letter in letters:
@@ -220,7 +241,9 @@ async def open_letters(settings: Settings) -> AsyncIterator[tuple[TopicLetters, 
         stack.push_async_callback(reader.stop)
         handled = MongoHandledLetters(connection.handled_letters, settings.topics.dead_letter_retention_days)
         failed, log = MongoFailedDeliveries(connection.deliveries), MongoDeliveryLog(connection.deliveries)
-        yield TopicLetters(reader, handled, failed, log, SystemClock()), connection
+        clock = SystemClock()
+        audit = LetterAudit(Audit(MongoAudit(connection.audit), clock, draw))
+        yield TopicLetters(reader, handled, failed, log, clock, audit), connection
 
 
 def total(spans: Sequence[SourceSpan]) -> int:

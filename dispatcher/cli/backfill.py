@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Iterator
-from typing import Any
 
 import click
 
@@ -14,6 +13,7 @@ from dispatcher.app.logging import configure_for_command
 from dispatcher.app.resolve import resolve_settings
 from dispatcher.cli.command_line import EXIT_FAILED, example, json_option, run_async
 from dispatcher.cli.output import print_json
+from dispatcher.cli.rate import Rate
 from dispatcher.cli.replay_progress import Show, replay_progress
 from dispatcher.config import Need
 from dispatcher.core.errors import ConflictError, DispatcherError
@@ -29,22 +29,6 @@ LONELY_LOOKS = 20
 _UNITS = "records gone through"
 
 
-class _Rate(click.ParamType):  # type: ignore[type-arg]  # generic for the type checker alone
-    """Deliveries a second, `50` or `50/s`, within what a job takes."""
-
-    name = "rate"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number; usage error where it is none."""
-        try:
-            rate = float(str(value).removesuffix("/s"))
-        except ValueError:
-            rate = 0.0
-        if not MIN_RATE <= rate <= MAX_RATE:
-            self.fail(f"{value!r} is no rate; write a number from {MIN_RATE} to {MAX_RATE}, such as 50/s", param, ctx)
-        return rate
-
-
 @click.command(
     epilog=example(
         "dispatcher backfill --subscription wh_5c8r1k2m9x7d3f6h4j8k2n5p7q --since 2026-01-15T10:00:00Z --rate 50/s",
@@ -55,7 +39,12 @@ class _Rate(click.ParamType):  # type: ignore[type-arg]  # generic for the type 
 @click.option("--subscription", metavar="WH", help="The webhook; it must be active.")
 @click.option("--since", metavar="TIME", help="The first time that counts, such as 2026-01-15T10:30:00Z.")
 @click.option("--until", metavar="TIME", help="The first time that doesn't count; without it, now.")
-@click.option("--rate", type=_Rate(), metavar="N/s", help=f"Deliveries a second, at most; {MAX_RATE}/s without it.")
+@click.option(
+    "--rate",
+    type=Rate(MIN_RATE, MAX_RATE),
+    metavar="N/s",
+    help=f"Deliveries a second, at most; {MAX_RATE}/s without it.",
+)
 @click.option("--wait/--no-wait", default=True, help="Wait until it is done (the default), or leave it to the workers.")
 @click.option(
     "--on-interrupt",

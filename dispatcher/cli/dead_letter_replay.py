@@ -5,7 +5,6 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import click
 
@@ -15,8 +14,9 @@ from dispatcher.app.resolve import resolve_settings
 from dispatcher.cli.command_line import EXIT_FAILED, example, json_option, run_async
 from dispatcher.cli.letter_filter import letter_filter
 from dispatcher.cli.output import print_json, print_strange_json, print_table
+from dispatcher.cli.rate import Rate
 from dispatcher.cli.replay_progress import Show, replay_progress
-from dispatcher.core.dead_letter_replays import DEFAULT_RATE, DeadLetterReplay, Fate, ReplayChoice, ReplayStage
+from dispatcher.core.dead_letter_replays import DEFAULT_RATE, Fate, LetterReplay, ReplayChoice, ReplayStage
 from dispatcher.core.dead_letters import DeadLetterFilter
 from dispatcher.pipeline.dead_letter_plan import Plan, refusal
 from dispatcher.pipeline.dead_letter_replay import DeadLetterReplays
@@ -39,22 +39,6 @@ _WORDS = {
     Fate.UNWANTED: "no active webhook wants it",
     Fate.REFUSED: "refused by Kafka",
 }
-
-
-class _Rate(click.ParamType):  # type: ignore[type-arg]
-    """A number of deliveries a second: `200` or `200/s`."""
-
-    name = "rate"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number; usage error where it is none."""
-        try:
-            rate = float(str(value).removesuffix("/s"))
-        except ValueError:
-            rate = 0.0
-        if not 0 < rate < float("inf"):
-            self.fail(f"{value!r} is no rate; write a number above 0, such as 200 or 200/s", param, ctx)
-        return rate
 
 
 @dataclass(slots=True)
@@ -103,7 +87,7 @@ class _Interrupt:
 @letter_filter
 @click.option("--dry-run", is_flag=True, help="Only show how many would go where.")
 @click.option(
-    "--rate", type=_Rate(), metavar="N/s", help=f"Deliveries a second, at most; {DEFAULT_RATE:.0f}/s without it."
+    "--rate", type=Rate(), metavar="N/s", help=f"Deliveries a second, at most; {DEFAULT_RATE:.0f}/s without it."
 )
 @click.option("--max", "most", type=click.IntRange(1), metavar="N", help="So many dead letters at most.")
 @click.option("--to-subscription", metavar="WH", help="To this webhook of the same workspace, not to each one's own.")
@@ -136,8 +120,9 @@ def replay(
     While other deliveries have work, each worker takes up 320 replays a second at most, so that those lose no time.
 
     What is on the dead-letter topic when it begins is what it is about. Ctrl-C ends it after the batch in hand and says
-    how to go on; after a crash, go on in the same way. What was delivered since, or is under way, is left out. A replay
-    of what an earlier one with the same filters (but for the times) and target went through is refused without --again.
+    how to go on; after a crash, go on in the same way. What was delivered since, or is under way, is left out. Where
+    an earlier replay with the same filters (but for the times) and target sent all of it, or is not done with it, this
+    is refused without --again.
 
     --as-event is for source records that were no events. They never change; what may be mended is how they are read: by
     a newer version, a raised DISPATCHER_MAX_EVENT_BYTES, a default workspace, a changed catalogue. Each goes to the
@@ -166,7 +151,7 @@ async def _replay(settings: Settings, choice: ReplayChoice, *, dry_run: bool, as
     async with dead_letter_replays(settings) as replays:
         with interrupt.caught(), replay_progress() as show:
             plan = await replays.plan(choice, show)
-            nothing = not plan.of(Fate.REPLAYED) and (plan.choice.again or not plan.repeated)
+            nothing = not plan.of(Fate.REPLAYED) and not plan.is_repetition
             begun = None if dry_run or nothing else await replays.begin(plan)
             if begun is not None:
                 click.echo(
@@ -191,12 +176,12 @@ async def _resume(settings: Settings, replay_id: str, rate: float | None, *, as_
 
 
 async def _until_ended(
-    replays: DeadLetterReplays, begun: DeadLetterReplay, interrupt: _Interrupt, show: Show, plan: Plan | None
-) -> DeadLetterReplay:
+    replays: DeadLetterReplays, begun: LetterReplay, interrupt: _Interrupt, show: Show, plan: Plan | None
+) -> LetterReplay:
     """Run a replay; where it comes to another end, say how to go on."""
     interrupt.replay_id = begun.id
 
-    def told(replay: DeadLetterReplay) -> None:
+    def told(replay: LetterReplay) -> None:
         show("dead letters replayed", replay.replayed, replay.selected)
 
     try:
@@ -213,7 +198,7 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
         {"workspace_id": workspace or None, "subscription_id": webhook or None, "fate": fate.value, "count": count}
         for (workspace, webhook, fate), count in sorted(plan.counts.items())
     ]
-    would, repeated = plan.of(Fate.REPLAYED), plan.repeated and not plan.choice.again
+    would = plan.of(Fate.REPLAYED)
     if as_json:
         print_strange_json(
             {
@@ -238,11 +223,11 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
         print_table(("workspace", "webhook", "what", "dead letters"), table)
     deliveries = f" ({plan.deliveries:,} deliveries)" if plan.choice.as_events else ""
     click.echo(f"{would:,} of {plan.chosen:,} dead letters would be replayed{deliveries}")
-    if repeated:
+    if plan.is_repetition:
         click.echo(refusal(plan), err=True)
 
 
-def _show_end(ended: DeadLetterReplay, *, as_json: bool) -> bool:
+def _show_end(ended: LetterReplay, *, as_json: bool) -> bool:
     done = ended.stage is ReplayStage.DONE
     if as_json:
         fates = {fate.value: count for fate, count in ended.fates.items() if count}

@@ -1,21 +1,18 @@
 """How one dead letter is told, in lines and as JSON; secrets are masked, and nothing in it moves a cursor."""
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dispatcher.app.dead_letter_view import ShownLetter, ShownRecord
+from dispatcher.cli.letter_bodies import body_json, body_lines, decoded, header_text
 from dispatcher.cli.survey_lines import place
 from dispatcher.core.delivery_log import LoggedAttempt
-from dispatcher.core.masking import legible, legible_json, masked, masked_bytes
+from dispatcher.core.masking import legible, masked, masked_bytes
 from dispatcher.core.model import DeadLetterReason
 from dispatcher.core.record_faults import AROUND_BYTES
 from dispatcher.core.records import BadRecord, DeliveryRecord
 from dispatcher.operations.times import rfc3339
-
-MAX_BODY_CHARS = 16_384
-"""As much of a body is printed; `--json` has all of it."""
 
 _ROW = 16
 _WIDE = 14
@@ -50,12 +47,14 @@ def letter_lines(shown: ShownLetter, now_ms: int) -> Iterator[str]:
         yield from _record(shown.record)
     yield ""
     yield "headers of the record"
-    yield from _pairs([(f"  {_text(name)}", _raw_text(value)) for name, value in letter.headers], wide=34)
+    yield from _pairs(
+        [(f"  {_text(name)}", legible(header_text(name, value))) for name, value in letter.headers], wide=34
+    )
     body = _body_of(shown)
     if body:
         yield ""
         yield f"body ({len(body):,} bytes)"
-        yield from _body(body)
+        yield from body_lines(body)
     yield ""
     command = replay_command(shown)
     if command is None:
@@ -63,6 +62,7 @@ def letter_lines(shown: ShownLetter, now_ms: int) -> Iterator[str]:
     else:
         yield "to replay it"
         yield f"  {command}"
+        yield f"  {_alike(shown)}"
 
 
 def letter_json(shown: ShownLetter) -> dict[str, Any]:
@@ -88,8 +88,8 @@ def letter_json(shown: ShownLetter) -> dict[str, Any]:
         },
         "delivery": None if not isinstance(told, DeliveryRecord) else _delivery_json(shown, told),
         "record": None if record is None else _record_json(record),
-        "headers": [{"name": name, "value": _raw_text(value, escape=False)} for name, value in letter.headers],
-        "body": None if body is None else _body_json(body),
+        "headers": [{"name": name, "value": header_text(name, value)} for name, value in letter.headers],
+        "body": None if body is None else body_json(body),
         "replay": replay_command(shown),
     }
 
@@ -108,6 +108,12 @@ def replay_command(shown: ShownLetter) -> str | None:
     if shown.handled:
         words.append("--again")
     return shlex.join(legible(word) for word in words)
+
+
+def _alike(shown: ShownLetter) -> str:
+    """Say which other letters the command takes as well."""
+    same = "reason" if isinstance(shown.told, BadRecord) else "webhook, reason"
+    return f"(and with it other dead letters of the same {same} and millisecond; --dry-run counts them)"
 
 
 def _facts(shown: ShownLetter, now_ms: int) -> Iterator[tuple[str, str]]:
@@ -163,7 +169,7 @@ def _attempts(attempts: Sequence[LoggedAttempt]) -> Iterator[str]:
     if answered is not None:
         yield ""
         yield f"what the endpoint said to attempt {answered.attempt}"
-        yield from _body(answered.response_body)
+        yield from body_lines(answered.response_body)
 
 
 def _record(record: ShownRecord) -> Iterator[str]:
@@ -198,33 +204,6 @@ def _excerpt(value: bytes, byte: int) -> Iterator[str]:
         yield f"    {len(value):08x}  (the end)"
 
 
-def _body(raw: bytes) -> Iterator[str]:
-    """Yield a body: JSON laid out, anything else as text."""
-    value, is_json = _parsed(raw)
-    text = json.dumps(legible_json(value), indent=2, ensure_ascii=False) if is_json else _decoded(raw)
-    cut = len(text) > MAX_BODY_CHARS
-    for line in legible(masked(text[:MAX_BODY_CHARS]), lines=True).split("\n"):
-        yield f"  {line}"
-    if cut:
-        yield f"  … {len(text) - MAX_BODY_CHARS:,} more characters; --json prints them"
-
-
-def _body_json(raw: bytes) -> Any:
-    value, is_json = _parsed(raw)
-    return {"json": legible_json(value)} if is_json else {"text": masked(_decoded(raw))}
-
-
-def _parsed(raw: bytes) -> tuple[Any, bool]:
-    try:
-        return json.loads(raw), True
-    except (ValueError, RecursionError):
-        return None, False
-
-
-def _decoded(raw: bytes) -> str:
-    return masked_bytes(raw).decode("utf-8", "replace")
-
-
 def _body_of(shown: ShownLetter) -> bytes | None:
     if shown.letter.value is not None:
         return shown.letter.value
@@ -256,7 +235,7 @@ def _attempt_json(attempt: LoggedAttempt) -> dict[str, Any]:
         "duration_ms": attempt.duration_ms,
         "response_code": attempt.response_code or None,
         "error": masked(attempt.error),
-        "response_body": masked(_decoded(attempt.response_body)),
+        "response_body": masked(decoded(attempt.response_body)),
     }
 
 
@@ -277,11 +256,6 @@ def _pairs(pairs: Any, *, wide: int = _WIDE) -> Iterator[str]:
 
 def _text(text: str) -> str:
     return legible(masked(text))
-
-
-def _raw_text(value: bytes | None, *, escape: bool = True) -> str:
-    text = masked((value or b"").decode("utf-8", "replace"))
-    return legible(text) if escape else text
 
 
 def _url(url: str) -> str:

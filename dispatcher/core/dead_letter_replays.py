@@ -5,7 +5,7 @@ the replay topic, and the delivery log tells by it what went out.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from dispatcher.core.dead_letters import DeadLetter, DeadLetterFilter
@@ -95,14 +95,15 @@ class ReplayStage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetterReplay:
+class LetterReplay:
     """One replay of dead letters. Times are unix milliseconds.
 
     Attributes:
         id: `rpl_…`.
         choice: What was asked for.
         created_at_ms: When it began.
-        whole: The dead-letter topic as it was then: what the replay is about, partition by partition.
+        whole: The dead-letter topic as it was then: what the replay is about, partition by partition. Of one that is
+            done before it came to the end (`most`), what it went through.
         left: What of that it still has to read.
         replay_ends: Partition to end offset of the replay topic at that time: all that it sends lies behind.
         selected: How many dead letters were to go out.
@@ -126,9 +127,16 @@ class DeadLetterReplay:
         return self.fates.get(Fate.REPLAYED, 0)
 
     def covers(self, letter: DeadLetter) -> bool:
-        """Say whether a letter lies in what the replay was about."""
-        return any(
-            span.partition == letter.partition and span.position <= letter.offset < span.end for span in self.whole
+        """Say whether a letter is one that the replay was to go through.
+
+        One from after it began is not, whatever its place: the topic was made anew.
+        """
+        return (
+            letter.timestamp_ms < self.created_at_ms
+            and self.choice.wanted.wants(letter)
+            and any(
+                span.partition == letter.partition and span.position <= letter.offset < span.end for span in self.whole
+            )
         )
 
 
@@ -144,6 +152,13 @@ def rest(spans: Iterable[SourceSpan], partition: int, position: int) -> tuple[So
         elif reached:
             left.append(span)
     return tuple(left)
+
+
+def gone_through(whole: Iterable[SourceSpan], left: Iterable[SourceSpan]) -> tuple[SourceSpan, ...]:
+    """Return what of spans is behind, where `left` of them is not (`rest`)."""
+    ahead = {span.partition: span.position for span in left}
+    behind = (replace(span, end=min(ahead.get(span.partition, span.end), span.end)) for span in whole)
+    return tuple(span for span in behind if span.position < span.end)
 
 
 def hindrance(logged: LoggedState | None, letter_run: str | None, run: str, *, again: bool) -> Fate | None:

@@ -11,20 +11,24 @@ from itertools import accumulate
 
 from dispatcher.core.dead_letters import DeadLetter, identity_of
 from dispatcher.core.errors import UndecodableError
-from dispatcher.core.newest_letters import NewestLetters
+from dispatcher.core.newest_letters import PAYLOAD_BITS, NewestLetters
+from dispatcher.core.records import REPLAY_ID
+from dispatcher.core.reruns import run_rank
 
 MAX_MARKED = 100_000
 """As many letters one mark stands for at most."""
 
-ALL_TIME_MS = 2**42 - 1
-"""Later than any letter, unix milliseconds."""
-
+_WHAT_TO_DO = (
+    "; somebody wrote to MongoDB's collection handled_letters, or a newer version did: use the newest version, "
+    "or remove that document (its letters are then listed again)"
+)
 _PAGE_BITS = 10
 _PAGE = 1 << _PAGE_BITS
 _IN_PAGE = _PAGE - 1
 _WORD = 2**32 - 1
 _BYTES = 8
 _MAX_RAW = MAX_MARKED * _BYTES
+_BEHIND_ALL = 2**42 - 1, 2**PAYLOAD_BITS - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +91,9 @@ def unpack(packed: bytes) -> Iterator[int]:
         opened = zlib.decompressobj()
         deltas.frombytes(opened.decompress(packed, _MAX_RAW))
     except (zlib.error, ValueError) as error:
-        raise UndecodableError(f"a mark of handled dead letters can't be read: {error}") from None
+        raise UndecodableError(f"a mark of handled dead letters can't be read: {error}{_WHAT_TO_DO}") from None
     if not opened.eof:
-        raise UndecodableError("a mark of handled dead letters is cut off, or too long")
+        raise UndecodableError(f"a mark of handled dead letters is cut off, or too long{_WHAT_TO_DO}")
     return accumulate(deltas)
 
 
@@ -114,9 +118,15 @@ class HandledLetters:
             page = self._pages[where] = array("I", bytes(_PAGE * 4))
         page[offset & _IN_PAGE] = _stamp(timestamp_ms)
 
-    def add_delivery(self, delivery_id: str, until_ms: int = ALL_TIME_MS) -> None:
-        """Take in the letters of a delivery from before a time, unix milliseconds."""
-        self._deliveries.put(identity_of(delivery_id), until_ms, 0)
+    def add_delivery(self, delivery_id: str) -> None:
+        """Take in all letters of a delivery."""
+        self._deliveries.put(identity_of(delivery_id), *_BEHIND_ALL)
+
+    def add_run(self, delivery_id: str, run: str) -> None:
+        """Take in the letters of a delivery that ended a run before this one: no clock is asked."""
+        rank = run_rank(run, PAYLOAD_BITS)
+        if rank is not None:
+            self._deliveries.put(identity_of(delivery_id), *rank)
 
     def add_mark(self, mark: HandledMark) -> None:
         """Take in the letters of a mark.
@@ -133,13 +143,22 @@ class HandledLetters:
         return page is not None and page[offset & _IN_PAGE] == _stamp(timestamp_ms)
 
     def has_letter(self, letter: DeadLetter) -> bool:
-        """Say whether a letter was dealt with: it alone, or what its delivery had until then."""
+        """Say whether a letter was dealt with: it alone, or what its delivery had in earlier runs."""
         if self.has(letter.partition, letter.offset, letter.timestamp_ms):
             return True
         if letter.delivery_id is None or not len(self._deliveries):
             return False
         known = self._deliveries.get(identity_of(letter.delivery_id))
-        return known is not None and letter.timestamp_ms < known[0]
+        return known is not None and (known == _BEHIND_ALL or _is_before(letter, known))
+
+
+def _is_before(letter: DeadLetter, rank: tuple[int, int]) -> bool:
+    """Say whether a letter ended a run that sorts before another one; a delivery's first run does before all others."""
+    run = dict(letter.headers).get(REPLAY_ID)
+    if not run:
+        return True
+    own = run_rank(run.decode("ascii", "replace"), PAYLOAD_BITS)
+    return own is not None and own < rank
 
 
 def _stamp(timestamp_ms: int) -> int:

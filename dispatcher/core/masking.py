@@ -15,12 +15,13 @@ _SECRET_NAME = re.compile(
 )
 # What this dispatcher itself sends: an endpoint may well answer with it.
 _SECRET_TEXT = re.compile(r"whsec_[A-Za-z0-9+/=_-]+|(?<=Bearer )[^\s\"',;]+|(?<=sha256=)[0-9a-f]{16,}", re.IGNORECASE)
-_SECRET_MEMBER = re.compile(
+_MEMBER = (
     rb"\"[^\"\\]{0,64}(?:passw|secret|token|api[_-]?key|private[_-]?key|authorization|credential|signature)"
-    rb"[^\"\\]{0,64}\""
-    rb"\s*:\s*\"((?:[^\"\\]|\\.)*+)",
-    re.IGNORECASE,
+    rb"[^\"\\]{0,64}\"\s*:\s*"
 )
+_SECRET_MEMBER = re.compile(_MEMBER + rb"(?:\"((?:[^\"\\]|\\.)*+)|(-?\d[\d.eE+-]*+))", re.IGNORECASE)
+_SECRET_CONTAINER = re.compile(_MEMBER + rb"[\[{]", re.IGNORECASE)
+_BRACKETS = re.compile(rb"\"(?:[^\"\\]|\\.)*+\"?|[\[{]|[\]}]", re.DOTALL)
 _SECRET_BYTES = re.compile(rb"whsec_([A-Za-z0-9+/=_-]+)|Bearer ([^\s\"',;]+)", re.IGNORECASE)
 
 
@@ -37,7 +38,7 @@ def legible(text: str, *, lines: bool = False) -> str:
 
 
 def legible_json(value: Any) -> Any:
-    """Return a JSON value without secrets: strings whose member's name, or own look, says that they are some."""
+    """Return a JSON value without secrets: members whose name says that they are some, strings that look like one."""
     match value:
         case dict():
             return {name: _masked_member(name, member) for name, member in value.items()}
@@ -55,17 +56,36 @@ def masked(text: str) -> str:
 
 def masked_bytes(raw: bytes) -> bytes:
     """Return bytes of the same length, with asterisks for what looks like a secret in JSON or in a header."""
-    raw = _SECRET_MEMBER.sub(lambda found: _starred(found, 1), raw)
-    return _SECRET_BYTES.sub(lambda found: _starred(found, 1 if found[1] is not None else 2), raw)
+    return _SECRET_BYTES.sub(_starred, _SECRET_MEMBER.sub(_starred, _without_containers(raw)))
+
+
+def is_secret_name(name: str) -> bool:
+    """Say whether what goes by a name, of a JSON member or of a header, is a secret."""
+    return _SECRET_NAME.search(name.removeprefix("ce_")) is not None
 
 
 def _masked_member(name: str, member: Any) -> Any:
-    if _SECRET_NAME.search(name) and isinstance(member, str | int | float) and not isinstance(member, bool):
+    if is_secret_name(name) and member is not None and not isinstance(member, bool):
         return MASK
     return legible_json(member)
 
 
-def _starred(found: re.Match[bytes], group: int) -> bytes:
+def _without_containers(raw: bytes) -> bytes:
+    """Star what lists and objects hold whose member's name says that they are secret; a cut off one to the end."""
+    masked_raw, at = bytearray(raw), 0
+    while found := _SECRET_CONTAINER.search(raw, at):
+        at, depth = len(raw), 1
+        for token in _BRACKETS.finditer(raw, found.end()):
+            depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token[0], 0)
+            if not depth:
+                at = token.start()
+                break
+        masked_raw[found.end() : at] = b"*" * (at - found.end())
+    return bytes(masked_raw)
+
+
+def _starred(found: re.Match[bytes]) -> bytes:
+    group = found.lastindex or 0
     start, end = found.start(group) - found.start(), found.end(group) - found.start()
     return found[0][:start] + b"*" * (end - start) + found[0][end:]
 

@@ -45,10 +45,31 @@ def _written(at_ms: int, chance: bytes) -> str:
 
 def run_time_ms(run: str) -> int | None:
     """Return when a run was asked for, unix milliseconds; None where its id doesn't say."""
+    number = _number_of(run)
+    return None if number is None else number >> _CHANCE_BITS
+
+
+def run_rank(run: str, chance_bits: int) -> tuple[int, int] | None:
+    """Return what of a run sorts as its id does: when it was asked for, and the first bits of its chance.
+
+    Args:
+        run: A run's id.
+        chance_bits: How many of these bits.
+
+    Returns:
+        None where the id is none of `new_run_id`.
+    """
+    number = _number_of(run)
+    if number is None:
+        return None
+    return number >> _CHANCE_BITS, number >> _CHANCE_BITS - chance_bits & (1 << chance_bits) - 1
+
+
+def _number_of(run: str) -> int | None:
     digits = run.removeprefix(RUN_PREFIX)
     if len(digits) != _LENGTH or not set(digits) <= set(_DIGITS):
         return None
-    return int(digits, 32) >> _CHANCE_BITS
+    return int(digits, 32)
 
 
 def rerun_record(

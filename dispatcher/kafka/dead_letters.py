@@ -21,7 +21,7 @@ from dispatcher.core.topics import TopicNames
 from dispatcher.kafka.batches import Entry, read_batches
 from dispatcher.kafka.fetching import Fetched
 from dispatcher.kafka.reader import RecordReader
-from dispatcher.kafka.source_reader import asking
+from dispatcher.kafka.source_reader import asking, first_kept
 from dispatcher.ports import UnreadableRecord
 from dispatcher.settings import KafkaSettings, TopicSettings
 
@@ -32,8 +32,9 @@ AT_ONCE = 4
 LATE_MS = 5 * 60_000
 """How far behind younger ones a letter may stand on its topic: clocks of workers differ, and produces wait."""
 
-_PATIENCE_SECONDS = 10.0
-_PAUSE_SECONDS = 0.1
+PATIENCE_SECONDS = 10.0
+"""For so long Kafka may bring nothing of what it says it has, as after a change of leaders."""
+PAUSE_SECONDS = 0.1
 _DOING = "asking for offsets of the dead-letter topic"
 _START = struct.Struct(">qi")
 _HEADER = struct.Struct(">qiibIhiqqqhii")
@@ -153,7 +154,7 @@ class DeadLetterReader:
 
     async def _chunk(self, span: SourceSpan) -> "_Chunk":
         """Fetch the next bytes of a span; Kafka may need a moment, as after a change of leaders."""
-        deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
+        deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
         while True:
             fetched = await self._reader.bytes_from(span.topic, span.partition, span.position)
             if fetched is None:
@@ -165,7 +166,7 @@ class DeadLetterReader:
                     f"Kafka brings nothing of {span.topic}-{span.partition} at {span.position}, though it says that it "
                     f"has records up to {span.end}; try again when its replicas are in sync"
                 )
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def topic_spans(
@@ -190,18 +191,6 @@ async def topic_spans(
     return tuple(
         SourceSpan(topic, each.partition, first[each], end[each]) for each in partitions if first[each] < end[each]
     )
-
-
-async def first_kept(kafka: KafkaSettings, span: SourceSpan) -> int:
-    """Return where a span goes on whose position is not on its topic; its end where nothing of it is left."""
-    partition = TopicPartition(span.topic, span.partition)
-    async with asking(kafka, _DOING) as consumer:
-        cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 - naming a topic might make it
-        if span.partition not in (cluster.partitions_for_topic(span.topic) or ()):
-            return span.end
-        first = int((await consumer.beginning_offsets([partition]))[partition])
-    # One that lies before is of a topic that was made anew: its offsets mean other records.
-    return min(first, span.end) if first > span.position else span.end
 
 
 class _Chunk:

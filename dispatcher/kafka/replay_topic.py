@@ -1,5 +1,6 @@
 """Looks at the replay topic from outside its consumer group: where it ends, and what carries a replay's id."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -7,8 +8,9 @@ from dispatcher.core.errors import UnavailableError
 from dispatcher.core.records import DELIVERY_ID, REPLAY_ID
 from dispatcher.core.reruns import SourceSpan
 from dispatcher.core.topics import TopicNames
-from dispatcher.kafka.dead_letters import first_kept, topic_spans
+from dispatcher.kafka.dead_letters import PATIENCE_SECONDS, PAUSE_SECONDS, topic_spans
 from dispatcher.kafka.reader import RecordReader
+from dispatcher.kafka.source_reader import first_kept
 from dispatcher.ports import UnreadableRecord
 from dispatcher.settings import KafkaSettings, TopicSettings
 
@@ -56,14 +58,20 @@ class ReplayTopicReader:
         return frozenset(found)
 
     async def _collect(self, span: SourceSpan, wanted: bytes, found: set[str]) -> int:
-        """Take in what one fetch brings; returns the offset behind it."""
-        fetched = await self._reader.read_from(span.topic, span.partition, span.position)
-        if fetched is None:
-            return await first_kept(self._kafka, span)
-        if fetched.position <= span.position:
-            raise UnavailableError(
-                f"Kafka brings nothing of {span.topic}-{span.partition} at {span.position}; try again"
-            )
+        """Take in what one fetch brings; returns the offset behind it. Kafka may need a moment."""
+        deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        while True:
+            fetched = await self._reader.read_from(span.topic, span.partition, span.position)
+            if fetched is None:
+                return await first_kept(self._kafka, span)
+            if fetched.position > span.position:
+                break
+            if asyncio.get_running_loop().time() > deadline:
+                raise UnavailableError(
+                    f"Kafka brings nothing of {span.topic}-{span.partition} at {span.position}, though it says that it "
+                    f"has records up to {span.end}; try again when its replicas are in sync"
+                )
+            await asyncio.sleep(PAUSE_SECONDS)
         for entry in fetched.entries:
             if isinstance(entry, UnreadableRecord):
                 continue

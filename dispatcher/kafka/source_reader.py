@@ -76,7 +76,7 @@ class KafkaSourceReader:
         """
         fetched = await self._reader.read_from(span.topic, span.partition, span.position)
         if fetched is None:
-            position = await self._first_kept(span)
+            position = await first_kept(self._kafka, span)
             return SourceRecords((), position, position - span.position)
         if fetched.position <= span.position:
             raise UnavailableError(f"Kafka brings nothing of {span.topic}-{span.partition} at {span.position}")
@@ -88,16 +88,22 @@ class KafkaSourceReader:
             return topic in self._names
         return self._pattern.match(topic) is not None and not topic.startswith(self._own_prefix)
 
-    async def _first_kept(self, span: SourceSpan) -> int:
-        """Return where a span goes on whose position is not on its topic; its end where nothing of it is left."""
-        partition = TopicPartition(span.topic, span.partition)
-        async with asking(self._kafka, _DOING) as consumer:
-            cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 - naming a topic might make it
-            if span.partition not in (cluster.partitions_for_topic(span.topic) or ()):
-                return span.end
-            first = (await consumer.beginning_offsets([partition]))[partition]
-        # One that lies before is of a topic that was made anew: its offsets mean other records.
-        return min(first, span.end) if first > span.position else span.end
+
+async def first_kept(kafka: KafkaSettings, span: SourceSpan) -> int:
+    """Return where a span goes on whose position is not on its topic; its end where nothing of it is left.
+
+    Raises:
+        UnavailableError: Kafka is out of reach.
+        MisconfiguredError: It refuses.
+    """
+    partition = TopicPartition(span.topic, span.partition)
+    async with asking(kafka, f"asking for offsets of {span.topic}") as consumer:
+        cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 - naming a topic might make it
+        if span.partition not in (cluster.partitions_for_topic(span.topic) or ()):
+            return span.end
+        first = int((await consumer.beginning_offsets([partition]))[partition])
+    # One that lies before is of a topic that was made anew: its offsets mean other records.
+    return min(first, span.end) if first > span.position else span.end
 
 
 @asynccontextmanager

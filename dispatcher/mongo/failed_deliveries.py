@@ -4,14 +4,16 @@ A delivery is handled from when somebody says so until it runs again: the mark n
 of a later run's steps drops it (see `dispatcher.mongo.delivery_documents`). Test events are no dead letters.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from bson.datetime_ms import DatetimeMS
+from pymongo.errors import ExecutionTimeout
 
 from dispatcher.core.dead_letters import statuses
 from dispatcher.core.delivery_log import DeliveryStatus, FailedFilter, LoggedDelivery, shown
-from dispatcher.core.reruns import run_time_ms
+from dispatcher.core.errors import UnavailableError
 from dispatcher.mongo.absence import unavailable_errors
 from dispatcher.mongo.client import Collection, Document
 from dispatcher.mongo.cursors import after, encode_cursor
@@ -23,6 +25,9 @@ MAX_SUMMED_UP = 100_000
 MAX_VALUES = 100
 MAX_HANDLED = 10_000
 """So many are marked by one call."""
+
+MAX_SECONDS = 15
+"""For so long MongoDB looks for a page, or counts: a filter may want few of very many."""
 
 _BATCH = 1_000
 _NEWEST_FIRST = [("c", -1), ("_id", -1)]
@@ -53,9 +58,9 @@ class MongoFailedDeliveries:
         query = failed_conditions(workspace_id, wanted)
         if cursor is not None:
             query |= after(cursor, time_field="c")
-        with unavailable_errors():
+        with unavailable_errors(), _in_time():
             found = self._deliveries.find(query, WITHOUT_BODIES, hint=index_of(wanted)).sort(_NEWEST_FIRST)
-            found = found.limit(limit + 1)
+            found = found.limit(limit + 1).max_time_ms(MAX_SECONDS * 1000)
             rows = [_row_of(stored) for stored in await found.to_list(length=None)]
         for row in rows:
             row.attempts = []
@@ -84,8 +89,9 @@ class MongoFailedDeliveries:
                 }
             },
         ]
-        with unavailable_errors():
-            (found,) = await self._deliveries.aggregate(stages, hint=index_of(wanted)).to_list(length=None)
+        with unavailable_errors(), _in_time():
+            counted = self._deliveries.aggregate(stages, hint=index_of(wanted), maxTimeMS=MAX_SECONDS * 1000)
+            (found,) = await counted.to_list(length=None)
         total = found["total"][0]["n"] if found["total"] else 0
         return FailedSummary(
             total=total,
@@ -137,17 +143,29 @@ class MongoFailedDeliveries:
             async for stored in self._deliveries.find(query, {"_id": 1}, hint="dead_letters"):
                 yield stored["_id"]
 
-    async def reruns(self) -> AsyncIterator[tuple[str, int]]:
-        """Yield the deliveries of all workspaces that were sent again, or backfilled.
+    async def reruns(self, after: str = "") -> AsyncIterator[tuple[str, str]]:
+        """Yield the deliveries of all workspaces that were sent again, or backfilled, in a run that sorts behind one.
 
         Yields:
-            Delivery id, and when its latest run was asked for, unix milliseconds: what it was before then is past.
+            Delivery id, and its latest run: what it was in an earlier one is past.
         """
         with unavailable_errors():
-            async for stored in self._deliveries.find({"r": {"$gt": ""}}, {"r": 1}, hint="reruns").batch_size(_BATCH):
-                asked_at_ms = run_time_ms(stored["r"])
-                if asked_at_ms is not None:
-                    yield stored["_id"], asked_at_ms
+            query = {"r": {"$gt": after}}
+            async for stored in self._deliveries.find(query, {"r": 1}, hint="reruns").batch_size(_BATCH):
+                yield stored["_id"], stored["r"]
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    """Tell the caller what to do where MongoDB would take too long."""
+    try:
+        yield
+    except ExecutionTimeout as error:
+        told = (
+            f"looking through this workspace's dead letters takes longer than {MAX_SECONDS} s; "
+            "ask for fewer, with since and until, or for those of one subscription"
+        )
+        raise UnavailableError(told, shown=told) from error
 
 
 def index_of(wanted: FailedFilter) -> str:

@@ -80,7 +80,8 @@ class MongoHandledLetters:
                     "last": {"$gte": span.position},
                     "first": {"$lt": span.end},
                 }
-                async for stored in self._handled.find(query):
+                # A topic that was made anew has other letters at the same places: their marks are the later ones.
+                async for stored in self._handled.find(query).sort([("at", 1), ("_id", 1)]).allow_disk_use(True):
                     found.add_mark(
                         HandledMark(
                             stored["topic"],

@@ -26,6 +26,7 @@ ACTIONS = (
     "replay.create",
     "replay.cancel",
     "dead_letters.purge",
+    "dead_letters.replay",
     "api_key.create",
     "api_key.revoke",
 )

@@ -14,6 +14,7 @@ from dispatcher.operations.identifiers import Draw
 from dispatcher.operations.inputs import Input, read_input
 from dispatcher.operations.redelivery import active_webhook
 from dispatcher.operations.times import parse_rfc3339, rfc3339
+from dispatcher.operations.webhooks import KNOWN_AFTER_MS
 from dispatcher.ports import Actor, Clock, Page, ReplayStore, WebhookStore
 
 MIN_RATE, MAX_RATE = 0.1, 100
@@ -101,7 +102,8 @@ class Replays:
         With the source `events`, a backfill: of the events whose records are of that time it sends those that the
         webhook wants today and the delivery log holds nothing of.
 
-        An `until` in the future counts as now: what is still to come is delivered anyway.
+        An `until` in the future counts as now: what is still to come is delivered anyway. A backfill may reach a few
+        seconds further, until every worker knows that its webhook is active; the job then waits for that time.
 
         Args:
             workspace_id: The tenant.
@@ -131,7 +133,7 @@ class Replays:
             workspace_id=workspace_id,
             subscription_id=webhook_id,
             since_ms=since_ms,
-            until_ms=min(until_ms, now_ms),
+            until_ms=min(until_ms, now_ms + KNOWN_AFTER_MS if source is ReplaySource.EVENTS else now_ms),
             wanted=None if wanted.status is None else DeliveryStatus(wanted.status),
             created_at_ms=now_ms,
             updated_at_ms=now_ms,

@@ -5,7 +5,7 @@ under way for the first time at that very moment is not in the log yet, and may 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,6 +31,8 @@ from dispatcher.ports import (
 
 RECORDS_AT_ONCE = 100
 """So many records are decoded before others have their turn."""
+LONGEST_WAIT_SECONDS = 10.0
+"""A job's time ends a few seconds after it was made at most: what is more than that is a clock that differs."""
 RECORDS_A_DELIVERY = 50
 """So many records that are only looked at count as one delivery towards the rate."""
 
@@ -110,6 +112,7 @@ class SourceEvents:
         clock: Time.
         topic: The replay topic.
         acceptance: What is an event.
+        sleep: Waits for some seconds.
     """
 
     def __init__(
@@ -121,7 +124,10 @@ class SourceEvents:
         clock: Clock,
         topic: str,
         acceptance: Acceptance,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._sleep = sleep
         self._source = source
         self._subscriptions = subscriptions
         self._log = log
@@ -131,7 +137,9 @@ class SourceEvents:
         self._acceptance = acceptance
 
     async def begin(self, job: ReplayJob) -> ReplayJob:
-        """See `ReplayWay`; what is counted are offsets."""
+        """See `ReplayWay`; what is counted are offsets. What is still to come of the job's time is waited for."""
+        ahead_seconds = (job.until_ms - self._clock.now_ms()) / 1000
+        await self._sleep(min(max(ahead_seconds, 0.0), LONGEST_WAIT_SECONDS))
         spans = tuple(await self._source.spans(job.since_ms, job.until_ms))
         return replace(job, spans=spans, selected=sum(span.end - span.position for span in spans))
 

@@ -9,14 +9,16 @@ whose produce was under way may something go out twice.
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-from dispatcher.core.dead_letter_replays import DeadLetterReplay, Fate, ReplayChoice, ReplayStage, rest
+from dispatcher.core.dead_letter_replays import Fate, LetterReplay, ReplayChoice, ReplayStage, gone_through, rest
 from dispatcher.core.dead_letters import DeadLetter, DeadLetterFilter
 from dispatcher.core.errors import ConflictError, InvalidInputError, NotFoundError
 from dispatcher.core.model import Status
 from dispatcher.core.reruns import CHANCE_BYTES, SourceSpan, new_run_id
+from dispatcher.pipeline.dead_letter_batches import PAGE_LETTERS, is_full, next_batch, pages, second_of
 from dispatcher.pipeline.dead_letter_deliveries import LetterWay, Prepared
 from dispatcher.pipeline.dead_letter_plan import Plan, checked, refusal
 from dispatcher.pipeline.replay_deliveries import produce_all
@@ -31,18 +33,21 @@ from dispatcher.ports import (
     SubscriptionLookup,
 )
 
-PAGE_LETTERS = 500
-PAGE_BYTES = 4 * 1024 * 1024
 BATCH_DELIVERIES = 100
 
 _DONE = ReplayStage.DONE
 _LAST_RUN = "rpl_~"
 """Sorts behind every run: while a replay is planned, it has no id yet."""
 
+LOOK_AGAIN_SECONDS = 30.0
+"""How often it is looked what was dealt with meanwhile, as by a purge."""
+
 MARKED_AT_ONCE = 1_000
 """So many letters are sent before they are marked as handled, and the replay's progress is stored."""
 
-Told = Callable[[DeadLetterReplay], None]
+T = TypeVar("T")
+
+Told = Callable[[LetterReplay], None]
 """Is told how far a replay is."""
 
 Looked = Callable[[str, int, int], None]
@@ -51,7 +56,10 @@ Looked = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class LetterOutside:
-    """What a replay of dead letters needs of the outside."""
+    """What a replay of dead letters needs of the outside.
+
+    `began` is told of each replay that begins, with how many letters of each workspace are to go out; it must not fail.
+    """
 
     letters: LetterChooser
     replay_topic: ReplayTopicReader
@@ -60,6 +68,7 @@ class LetterOutside:
     log: DeliveryLogWriter
     producer: RecordProducer
     clock: Clock
+    began: Callable[[LetterReplay, Mapping[str, int]], Awaitable[None]] | None = None
 
 
 class DeadLetterReplays:
@@ -105,8 +114,8 @@ class DeadLetterReplays:
         letters = await self._choose(spans, wanted, looked)
         earlier = [each for each in await outside.store.like(choice) if each.replayed or each.stage is not _DONE]
         plan = Plan(choice, spans, letters, earlier)
-        async with contextlib.aclosing(_pages(letters, spans)) as pages:
-            async for page in pages:
+        async with contextlib.aclosing(pages(letters, spans)) as cut:
+            async for page in cut:
                 for prepared in await self._prepare(page, letters, choice, _LAST_RUN):
                     plan.take(prepared)
                     if plan.is_full:
@@ -114,17 +123,17 @@ class DeadLetterReplays:
                 looked("dead letters looked into", plan.chosen, letters.count)
         return checked(plan)
 
-    async def begin(self, plan: Plan) -> DeadLetterReplay:
+    async def begin(self, plan: Plan) -> LetterReplay:
         """Make a replay of a plan: it can be gone on with from now on, whatever becomes of this process.
 
         Raises:
             ConflictError: It would repeat an earlier one.
             UnavailableError: Kafka or MongoDB is out of reach.
         """
-        if plan.repeated and not plan.choice.again:
+        if plan.is_repetition:
             raise ConflictError(refusal(plan))
         now_ms = self._outside.clock.now_ms()
-        replay = DeadLetterReplay(
+        replay = LetterReplay(
             id=new_run_id(now_ms, self._draw(CHANCE_BYTES), after=plan.logged_run),
             choice=plan.choice,
             created_at_ms=now_ms,
@@ -134,9 +143,11 @@ class DeadLetterReplays:
             selected=plan.of(Fate.REPLAYED),
         )
         await self._outside.store.insert(replay, self._owner, now_ms)
+        if self._outside.began is not None:
+            await self._outside.began(replay, plan.replayed_of_workspaces)
         return replay
 
-    async def take_over(self, replay_id: str) -> DeadLetterReplay:
+    async def take_over(self, replay_id: str) -> LetterReplay:
         """Make a replay this process's own; whoever ran it stops at its next batch.
 
         Raises:
@@ -155,23 +166,25 @@ class DeadLetterReplays:
             )
         return replay
 
-    async def resume(
-        self, replay: DeadLetterReplay, looked: Looked, told: Told, stop: asyncio.Event
-    ) -> DeadLetterReplay:
-        """Go on with a replay that was taken over; otherwise like `run`."""
+    async def resume(self, replay: LetterReplay, looked: Looked, told: Told, stop: asyncio.Event) -> LetterReplay:
+        """Go on with a replay that was taken over; otherwise like `run`. It also stops while it still reads."""
         outside = self._outside
-        sent = await outside.replay_topic.delivery_ids(replay.id, replay.replay_ends)
-        letters = await self._choose(replay.whole, replay.choice.wanted, looked)
+        sent = await _unless(stop, outside.replay_topic.delivery_ids(replay.id, replay.replay_ends))
+        if sent is None:
+            return await self._end(replay, stopped=True)
+        letters = await _unless(stop, self._choose(replay.whole, replay.choice.wanted, looked))
+        if letters is None:
+            return await self._end(replay, stopped=True)
         return await self.run(replay, letters, told, stop, sent)
 
     async def run(
         self,
-        replay: DeadLetterReplay,
+        replay: LetterReplay,
         letters: ChosenLetters,
         told: Told,
         stop: asyncio.Event,
         sent: frozenset[str] = frozenset(),
-    ) -> DeadLetterReplay:
+    ) -> LetterReplay:
         """Send what is left of a replay, until it is done or is to stop.
 
         Args:
@@ -189,32 +202,41 @@ class DeadLetterReplays:
             UnavailableError: Kafka or MongoDB is out of reach.
             MisconfiguredError: Kafka refuses everything.
         """
-        choice, size = replay.choice, min(max(int(replay.choice.rate), 1), BATCH_DELIVERIES)
-        stored, unmarked = replay, list[tuple[int, int, int]]()
-        began = self._outside.clock.monotonic()
-        async with contextlib.aclosing(_pages(letters, replay.left)) as pages:
-            async for page in pages:
-                for whole in _batches(await self._prepare(page, letters, choice, replay.id, sent), size):
-                    batch = _first(whole, replay)
-                    if stop.is_set() or not batch:
-                        break
+        choice, size = replay.choice, second_of(replay.choice, BATCH_DELIVERIES)
+        moved = choice.to_subscription is not None
+        stored, unmarked, monotonic = replay, list[DeadLetter](), self._outside.clock.monotonic
+        began = looked_at = monotonic()
+        async with contextlib.aclosing(pages(letters, replay.left, second_of(choice, PAGE_LETTERS))) as cut:
+            async for page in cut:
+                if monotonic() >= looked_at + LOOK_AGAIN_SECONDS:
+                    await letters.look_again()
+                    looked_at = monotonic()
+                waiting = await self._prepare(page, letters, choice, replay.id, sent)
+                while not stop.is_set() and (batch := next_batch(waiting, size, replay)):
+                    waiting = waiting[len(batch) :]
                     # Whoever took the replay over meanwhile is the one to go on with it.
                     await self._store(stored)
                     replay, made, went = await self._send(replay, batch, sent)
-                    unmarked += [(letter.partition, letter.offset, letter.timestamp_ms) for letter in went]
+                    unmarked += went
                     told(replay)
                     if len(unmarked) >= MARKED_AT_ONCE:
-                        await self._outside.letters.handle(unmarked, replay.id)
+                        await self._outside.letters.handle(unmarked, replay.id, moved=moved)
                         stored, unmarked = replay, []
-                    await _pause(began + made / choice.rate - self._outside.clock.monotonic(), stop)
-                    began = self._outside.clock.monotonic()
-                if stop.is_set() or _is_full(replay):
+                    await _pause(began + made / choice.rate - monotonic(), stop)
+                    began = monotonic()
+                if stop.is_set() or is_full(replay):
                     break
-        await self._outside.letters.handle(unmarked, replay.id)
-        if stop.is_set() and replay.left and not _is_full(replay):
+        await self._outside.letters.handle(unmarked, replay.id, moved=moved)
+        return await self._end(replay, stopped=stop.is_set())
+
+    async def _end(self, replay: LetterReplay, *, stopped: bool) -> LetterReplay:
+        """Store a replay as stopped, or as done where nothing is left to do; returns what is stored."""
+        if stopped and replay.left and not is_full(replay):
             ended = replace(replay, stage=ReplayStage.STOPPED)
         else:
-            ended = replace(replay, stage=_DONE, left=())
+            # What it was never to come to is nothing that it went through.
+            whole = gone_through(replay.whole, replay.left) if is_full(replay) else replay.whole
+            ended = replace(replay, stage=_DONE, whole=whole, left=())
         await self._store(ended)
         return ended
 
@@ -229,7 +251,12 @@ class DeadLetterReplays:
             return
         target = await self._outside.subscriptions.find(to_subscription)
         if target is None:
-            raise InvalidInputError({"to_subscription": f"there is no webhook {to_subscription}"})
+            raise InvalidInputError(
+                {
+                    "to_subscription": f"there is no webhook {to_subscription}; "
+                    "give the id of one of the same workspace, wh_…"
+                }
+            )
         if target.status != Status.ACTIVE:
             raise ConflictError(
                 f"the webhook {to_subscription} is {target.status}, so nothing would be sent; "
@@ -256,8 +283,8 @@ class DeadLetterReplays:
         ]
 
     async def _send(
-        self, replay: DeadLetterReplay, batch: Sequence[Prepared], sent: frozenset[str]
-    ) -> tuple[DeadLetterReplay, int, Sequence[DeadLetter]]:
+        self, replay: LetterReplay, batch: Sequence[Prepared], sent: frozenset[str]
+    ) -> tuple[LetterReplay, int, Sequence[DeadLetter]]:
         """Produce a batch, and show its deliveries as waiting.
 
         Returns:
@@ -274,61 +301,28 @@ class DeadLetterReplays:
             if letter.outgoing and accepted.isdisjoint(each.delivery_id for each in letter.outgoing):
                 fate = Fate.REFUSED
             elif letter.outgoing:
+                letter.letter.value = None  # it waits to be marked, with a thousand others
                 went.append(letter.letter)
             fates[fate] += 1
         last = batch[-1].letter
         left = rest(replay.left, last.partition, last.offset + 1)
         return replace(replay, left=left, fates=fates), len(new), went
 
-    async def _store(self, replay: DeadLetterReplay) -> None:
+    async def _store(self, replay: LetterReplay) -> None:
         if not await self._outside.store.store(replay, self._owner, self._outside.clock.now_ms()):
             raise ConflictError(f"another process goes on with {replay.id}; this one leaves it alone")
 
 
-async def _pages(letters: ChosenLetters, spans: Sequence[SourceSpan]) -> AsyncGenerator[Sequence[DeadLetter], None]:
-    """Yield letters in pages that are bounded in number and in bytes."""
-    page: list[DeadLetter] = []
-    held = 0
-    async with contextlib.aclosing(letters.read(spans)) as read:
-        async for some in read:
-            for letter in some:
-                page.append(letter)
-                held += len(letter.value or b"")
-                if len(page) == PAGE_LETTERS or held >= PAGE_BYTES:
-                    yield page
-                    page, held = [], 0
-    if page:
-        yield page
-
-
-def _batches(letters: Sequence[Prepared], size: int) -> Iterator[Sequence[Prepared]]:
-    """Part letters so that the deliveries of each part come to about `size`; a letter is not parted."""
-    batch: list[Prepared] = []
-    deliveries = 0
-    for letter in letters:
-        if deliveries and deliveries + len(letter.outgoing) > size:
-            yield batch
-            batch, deliveries = [], 0
-        batch.append(letter)
-        deliveries += len(letter.outgoing)
-    if batch:
-        yield batch
-
-
-def _first(batch: Sequence[Prepared], replay: DeadLetterReplay) -> Sequence[Prepared]:
-    """Return as much of a batch as may still go out, where that is bounded."""
-    if replay.choice.most is None:
-        return batch
-    left = replay.choice.most - replay.replayed
-    for index, letter in enumerate(batch):
-        if not left:
-            return batch[:index]
-        left -= bool(letter.outgoing)
-    return batch
-
-
-def _is_full(replay: DeadLetterReplay) -> bool:
-    return replay.choice.most is not None and replay.replayed >= replay.choice.most
+async def _unless(stop: asyncio.Event, step: Coroutine[Any, Any, T]) -> T | None:
+    """Return what a step does; None where it is to stop before that: the step is then cancelled."""
+    task, stopped = asyncio.create_task(step), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        return None if stop.is_set() else task.result()
+    finally:
+        task.cancel()
+        stopped.cancel()
+        await asyncio.gather(task, stopped, return_exceptions=True)
 
 
 async def _pause(seconds: float, stop: asyncio.Event) -> None:

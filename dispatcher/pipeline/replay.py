@@ -109,6 +109,7 @@ class ReplayRunner:
                 outside.clock,
                 topic,
                 acceptance,
+                sleep=sleep,
             ),
         }
 

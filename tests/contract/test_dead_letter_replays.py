@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from dispatcher.core.dead_letter_replays import DeadLetterReplay, Fate, ReplayChoice, ReplayStage
+from dispatcher.core.dead_letter_replays import Fate, LetterReplay, ReplayChoice, ReplayStage
 from dispatcher.core.dead_letters import DeadLetterFilter
 from dispatcher.core.errors import MisconfiguredError
 from dispatcher.core.model import Origin
@@ -39,14 +39,16 @@ async def store(request, services, unique_name):
 
 
 def replay(number=1, choice=CHOICE, **changes):
-    return replace(DeadLetterReplay(f"rpl_{number}", choice, 1_000, (SPAN,), (SPAN,), {0: 5, 2: 7}, 40), **changes)
+    return replace(LetterReplay(f"rpl_{number}", choice, 1_000, (SPAN,), (SPAN,), {0: 5, 2: 7}, 40), **changes)
 
 
 async def test_a_replay_is_kept_as_it_is(store):
     """Everything that was asked for, and how far it is, comes back as it was stored."""
     await store.insert(replay(), "a", 1_000)
     assert await store.like(CHOICE) == [replay()]
-    later = replay(left=(replace(SPAN, position=50),), fates={Fate.REPLAYED: 3, Fate.GONE: 1})
+    later = replay(
+        whole=(replace(SPAN, end=60),), left=(replace(SPAN, position=50),), fates={Fate.REPLAYED: 3, Fate.GONE: 1}
+    )
     assert await store.store(later, "a", 2_000)
     assert await store.like(CHOICE) == [later]
     assert await store.take_over("rpl_1", "b", 3_000) == later

@@ -8,17 +8,20 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
+from dispatcher.app.dead_letter_replays import LettersToReplay
 from dispatcher.app.dead_letter_view import LetterView
 from dispatcher.app.dead_letters import open_letters
 from dispatcher.core.dead_letters import UNREADABLE, DeadLetterFilter
 from dispatcher.core.delivery_log import DeliveryStatus
 from dispatcher.core.errors import InvalidInputError, MisconfiguredError, NotFoundError
+from dispatcher.core.handled_letters import marks_of
 from dispatcher.core.letter_counts import CountedBy
 from dispatcher.core.model import Origin
 from dispatcher.core.records import DeliveryRecord, bad_record_headers, encode_headers
-from dispatcher.core.reruns import SourceSpan
+from dispatcher.core.reruns import SourceSpan, new_run_id
 from dispatcher.kafka.dead_letters import LATE_MS, DeadLetterReader
 from dispatcher.mongo.delivery_log import MongoDeliveryLog
+from dispatcher.mongo.handled_letters import MongoHandledLetters
 from tests.deployment import make_settings
 from tests.kafka_support import admin_client, foreign_producer, make_topic
 from tests.unit.mongo.samples import entry
@@ -234,6 +237,8 @@ async def test_what_was_purged_leaves_the_lists_with_its_older_letters(topic, op
     told = []
     purged = await letters.purge(spans, chosen.choice, told.append)
     assert (purged.deliveries, purged.letters, told[-1]) == (10, 11, 16)
+    (noted,) = [each async for each in connection.audit.find({"action": "dead_letters.purge"})]
+    assert (noted["workspace_id"], noted["target_id"]) == ("acme", "wh_1")
     survey = await letters.survey(spans, EVERYTHING, lambda _: None)
     assert [(row.value, row.count) for row in survey.choice.counts.by(CountedBy.SUBSCRIPTION)] == [("wh_2", 5)]
     assert survey.choice.handled == 11
@@ -331,3 +336,66 @@ async def test_a_source_record_is_read_again_to_say_what_is_wrong(topic, opened)
     assert (records[3].kept, records[3].fault.byte) == (False, 1)
     assert (records[4].kept, records[4].fault, records[4].value) == (False, None, None)
     assert (records[5].kept, records[5].fault.byte) == (False, 1)
+
+
+async def test_marks_of_a_topic_made_anew_win_over_older_ones(opened, unique_name):
+    """Of two marks of one place the later one counts, in whatever order they were stored."""
+    _, connection = opened
+    name = unique_name("anew")
+    spans = [SourceSpan(name, 0, 0, 10)]
+    handled = MongoHandledLetters(connection.handled_letters, 30)
+    await handled.mark(marks_of(name, [(0, 5, START_MS)]), "purge", START_MS + HOUR_MS)
+    await handled.mark(marks_of(name, [(0, 5, START_MS - HOUR_MS)]), "purge", START_MS)
+    found = await handled.load(spans)
+    assert found.has(0, 5, START_MS)
+
+
+async def test_what_was_sent_again_is_past_by_its_run_and_by_no_clock(topic, opened):
+    """The letter of a delivery's latest run is listed though its stamp is older than the run; earlier runs' are not."""
+    settings, name = topic
+    letters, connection = opened
+    run = new_run_id(START_MS + 60_000, bytes(10))
+    again = [*headers(f"del_{1:026}"), ("dispatcher-replay-id", run.encode())]
+    await put(
+        settings, name, (headers(f"del_{1:026}"), START_MS), (again, START_MS + 1), (headers(f"del_{2:026}"), START_MS)
+    )
+    failed = {
+        "workspace_id": "acme",
+        "at_ms": START_MS,
+        "status": DeliveryStatus.FAILED,
+        "attempt": 6,
+        "reason": "gone",
+    }
+    log = MongoDeliveryLog(connection.deliveries)
+    await log.write([entry(1, run=run, **failed), entry(2, run=run, **failed)])
+    for wanted in (EVERYTHING, DeadLetterFilter(since_ms=START_MS)):
+        spans = await letters.snapshot(wanted)
+        survey = await letters.survey(spans, wanted, lambda _: None, examples=3)
+        assert [each.offset for each in survey.examples] == [1]
+
+
+async def test_what_went_to_another_webhook_leaves_the_delivery_log_s_list(topic, opened):
+    """A replay to another webhook marks the failures that its letters are of; a later run's failure stays."""
+    settings, name = topic
+    letters, connection = opened
+    await put(settings, name, *((headers(f"del_{n:026}"), START_MS) for n in range(2)))
+    failed = {
+        "workspace_id": "acme",
+        "at_ms": START_MS,
+        "status": DeliveryStatus.FAILED,
+        "attempt": 6,
+        "reason": "gone",
+    }
+    await MongoDeliveryLog(connection.deliveries).write([entry(0, **failed), entry(1, run="rpl_1", **failed)])
+    found, _ = await read(letters.reader, await letters.snapshot(EVERYTHING))
+    chooser = LettersToReplay(letters)
+    await chooser.handle(found, "rpl_2")
+    assert await connection.deliveries.count_documents({"h": None}) == 2
+    await chooser.handle(found, "rpl_2", moved=True)
+    assert [row["_id"] async for row in connection.deliveries.find({"h.r": ""})] == [f"del_{0:026}"]
+    spans = await letters.snapshot(EVERYTHING)
+    chosen = await chooser.choose(spans, EVERYTHING, lambda _: None)
+    await connection.handled_letters.delete_many({})
+    assert chosen.is_handled(found[0])
+    await chosen.look_again()
+    assert not chosen.is_handled(found[0])

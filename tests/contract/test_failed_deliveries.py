@@ -173,13 +173,15 @@ async def test_marks_that_the_topic_lacks_are_told_of(deliveries, log, store):
     assert explained["executionStats"]["totalKeysExamined"] <= 12
 
 
-async def test_what_was_sent_again_is_told_of_with_its_time(deliveries, log, store):
-    """Each delivery with a run behind its first is named with the latest one's time; the index alone is read."""
+async def test_what_was_sent_again_is_told_of_with_its_run(deliveries, log, store):
+    """Each delivery with a run behind its first is named with its latest one, all or those behind one; by the index."""
     runs = [new_run_id(START_MS + number, bytes(10)) for number in range(3)]
     await log.write([letter(number) for number in range(20)])
     await log.write([letter(1, run=runs[0]), letter(1, run=runs[2]), letter(2, run=runs[1]), letter(3, run="odd")])
-    found = {each: at_ms async for each, at_ms in store.reruns()}
-    assert found == {letter(1).delivery_id: START_MS + 2, letter(2).delivery_id: START_MS + 1}
+    found = {each: run async for each, run in store.reruns(runs[0])}
+    assert found == {letter(1).delivery_id: runs[2], letter(2).delivery_id: runs[1]}
+    assert {each async for each, _ in store.reruns()} == {letter(number).delivery_id for number in (1, 2, 3)}
+    assert [each async for each, _ in store.reruns(runs[1])] == [letter(1).delivery_id]
     explained = await deliveries.find({"r": {"$gt": ""}}, {"r": 1}, hint="reruns").explain()
     assert explained["executionStats"]["totalKeysExamined"] <= 4
     assert explained["executionStats"]["totalDocsExamined"] == 0

@@ -4,11 +4,12 @@
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 
-from dispatcher.core.dead_letter_replays import DeadLetterReplay, ReplayChoice, ReplayStage
+from dispatcher.core.dead_letter_replays import LetterReplay, ReplayChoice, ReplayStage
 from dispatcher.core.dead_letters import DeadLetter, DeadLetterFilter, read_letter
 from dispatcher.core.letter_choice import LetterChoice, Standing
 from dispatcher.core.records import decode_headers
 from dispatcher.core.reruns import SourceSpan
+from dispatcher.kafka.dead_letters import LATE_MS
 from tests.fakes.kafka import MemoryBroker, StoredRecord
 from tests.fakes.stores import Outage
 
@@ -20,20 +21,26 @@ class MemoryLetters:
 
     Attributes:
         handled: The places that were marked, with what they were marked by.
+        moved: Deliveries whose letters went to another webhook.
     """
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
         self.handled: dict[tuple[int, int, int], str] = {}
+        self.moved: list[str | None] = []
 
     async def snapshot(self, since_ms: int | None = None, until_ms: int | None = None) -> Sequence[SourceSpan]:
         spans = []
         for (topic, partition), records in sorted(self._broker.partitions.items()):
             times = [record.timestamp for record in records if isinstance(record, StoredRecord)]
             if topic == DEAD_LETTERS and times:
-                start = next((at for at, ms in enumerate(times) if since_ms is None or ms >= since_ms), len(times))
-                if start < len(times):
-                    spans.append(SourceSpan(topic, partition, start, len(times)))
+                start, end = 0, len(times)
+                if since_ms is not None:
+                    start = next((at for at, ms in enumerate(times) if ms >= since_ms), end)
+                if until_ms is not None:
+                    end = next((at for at, ms in enumerate(times) if ms >= until_ms + LATE_MS), end)
+                if start < end:
+                    spans.append(SourceSpan(topic, partition, start, end))
         return spans
 
     async def choose(
@@ -45,8 +52,10 @@ class MemoryLetters:
             read(choice.read)
         return MemoryChosenLetters(self, choice)
 
-    async def handle(self, letters: Sequence[tuple[int, int, int]], by: str) -> None:
-        self.handled.update(dict.fromkeys(letters, by))
+    async def handle(self, letters: Sequence[DeadLetter], by: str, *, moved: bool = False) -> None:
+        self.handled.update(dict.fromkeys(map(_place, letters), by))
+        if moved:
+            self.moved += [letter.delivery_id for letter in letters]
 
     def letters(self, spans: Sequence[SourceSpan]) -> list[DeadLetter]:
         """Return what lies in spans."""
@@ -65,6 +74,7 @@ class MemoryChosenLetters:
         self.count = choice.counts.total
         self._letters = letters
         self._choice = choice
+        self._known = set(letters.handled)
 
     async def read(self, spans: Sequence[SourceSpan]) -> AsyncGenerator[Sequence[DeadLetter], None]:
         chosen = [each for each in self._letters.letters(spans) if self._choice.standing(each) is Standing.CHOSEN]
@@ -72,7 +82,14 @@ class MemoryChosenLetters:
             yield chosen[start : start + 3]
 
     def is_handled(self, letter: DeadLetter) -> bool:
-        return (letter.partition, letter.offset, letter.timestamp_ms) in self._letters.handled
+        return _place(letter) in self._known
+
+    async def look_again(self) -> None:
+        self._known = set(self._letters.handled)
+
+
+def _place(letter: DeadLetter) -> tuple[int, int, int]:
+    return letter.partition, letter.offset, letter.timestamp_ms
 
 
 class MemoryReplayTopic:
@@ -105,19 +122,19 @@ class MemoryDeadLetterReplays:
 
     def __init__(self, outage: Outage | None = None) -> None:
         self.outage = outage or Outage()
-        self.stored: dict[str, tuple[DeadLetterReplay, str]] = {}
-        self.before_store: Callable[[DeadLetterReplay], None] = lambda _replay: None
+        self.stored: dict[str, tuple[LetterReplay, str]] = {}
+        self.before_store: Callable[[LetterReplay], None] = lambda _replay: None
 
-    async def insert(self, replay: DeadLetterReplay, owner: str, now_ms: int) -> None:
+    async def insert(self, replay: LetterReplay, owner: str, now_ms: int) -> None:
         self.outage.check()
         self.stored[replay.id] = (replay, owner)
 
-    async def like(self, choice: ReplayChoice) -> Sequence[DeadLetterReplay]:
+    async def like(self, choice: ReplayChoice) -> Sequence[LetterReplay]:
         self.outage.check()
         alike = [replay for replay, _ in self.stored.values() if replay.choice.likeness == choice.likeness]
         return sorted(alike, key=lambda replay: replay.id, reverse=True)
 
-    async def take_over(self, replay_id: str, owner: str, now_ms: int) -> DeadLetterReplay | None:
+    async def take_over(self, replay_id: str, owner: str, now_ms: int) -> LetterReplay | None:
         self.outage.check()
         if replay_id not in self.stored:
             return None
@@ -127,7 +144,7 @@ class MemoryDeadLetterReplays:
             self.stored[replay_id] = (replay, owner)
         return replay
 
-    async def store(self, replay: DeadLetterReplay, owner: str, now_ms: int) -> bool:
+    async def store(self, replay: LetterReplay, owner: str, now_ms: int) -> bool:
         self.outage.check()
         self.before_store(replay)
         if self.stored[replay.id][1] != owner:

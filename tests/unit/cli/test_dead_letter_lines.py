@@ -171,6 +171,35 @@ def test_the_command_replays_exactly_that_letter():
     assert "'wh_1; rm -rf ~'" in replay_command(shown(letter_of(forged)))
 
 
+def test_who_copies_the_command_knows_what_else_it_takes():
+    """Below the command it is said which letters go with it, and how to count them."""
+    lines = lines_of(shown())
+    at = lines.index(f"  {replay_command(shown())}")
+    assert "the same webhook, reason and millisecond; --dry-run" in lines[at + 1]
+    assert "the same reason and millisecond" in "\n".join(lines_of(bad(kept=True)))
+
+
+@pytest.mark.parametrize("depth", [90, 500, 5_000, 200_000])
+def test_a_body_nested_however_deeply_is_told(depth, capsys):
+    """What is nested too deeply to be laid out is shown as text; secrets in it are masked in either way."""
+    value = b'{"a":' * depth + b'{"password":"hunter2"}' + b"}" * depth
+    view = shown(letter_of(value=value))
+    assert any('"a":' in line for line in lines_of(view))
+    told = letter_json(view)
+    assert ("json" in told["body"]) is (depth < 100)
+    print_strange_json(told)
+    assert "hunter2" not in "\n".join((*lines_of(view), capsys.readouterr().out))
+
+
+def test_headers_with_secret_names_are_masked():
+    """An extension of the event that is called a token is not shown, on the terminal or in JSON."""
+    letter = letter_of()
+    letter.headers = (*letter.headers, ("ce_accesstoken", b"t0p"), ("ce_cookie", b"t0p"))
+    view = shown(letter)
+    assert "t0p" not in "\n".join(lines_of(view)) + json.dumps(letter_json(view))
+    assert {"name": "ce_accesstoken", "value": "***"} in letter_json(view)["headers"]
+
+
 def test_every_reason_has_words():
     """Whatever the reason, the one who is on call reads what to look at."""
     for reason in DeadLetterReason:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.core.dead_letter_replays import DeadLetterReplay, Fate, ReplayChoice, hindrance, rest
+from dispatcher.core.dead_letter_replays import Fate, LetterReplay, ReplayChoice, gone_through, hindrance, rest
 from dispatcher.core.dead_letters import DeadLetter, DeadLetterFilter
 from dispatcher.core.delivery_log import DeliveryStatus, LoggedState
 from dispatcher.core.reruns import SourceSpan
@@ -81,5 +81,21 @@ def test_likeness_leaves_out_the_times_and_the_manner():
 )
 def test_a_replay_covers_what_lay_on_the_topic_when_it_began(partition, offset, covered):
     """A letter is covered by its place among the offsets of the beginning, whatever of them is still left to do."""
-    began = DeadLetterReplay("rpl_1", ReplayChoice(DeadLetterFilter()), 0, SPANS, (), {}, 1)
+    began = LetterReplay("rpl_1", ReplayChoice(DeadLetterFilter()), 1, SPANS, (), {}, 1)
     assert began.covers(DeadLetter(partition, offset, 0, None, None, (), "gone")) is covered
+
+
+def test_a_replay_covers_what_its_filter_wants_and_what_was_there():
+    """What the filter never asked for, its times included, is no repetition; nor is what came since, at any place."""
+    began = LetterReplay("rpl_1", ReplayChoice(DeadLetterFilter(since_ms=10, until_ms=20)), 15, SPANS, (), {}, 1)
+    covered = [began.covers(DeadLetter(0, 10, at_ms, None, None, (), "gone")) for at_ms in (9, 10, 14, 15, 20)]
+    assert covered == [False, True, True, False, False]
+
+
+def test_gone_through_is_the_rest_of_the_rest():
+    """What is behind a place and what is left of it are the whole, and have nothing in common."""
+    assert gone_through(SPANS, ()) == SPANS
+    assert gone_through(SPANS, SPANS) == ()
+    assert gone_through(SPANS, rest(SPANS, 0, 12)) == (replace(SPANS[0], end=12),)
+    assert gone_through(SPANS, rest(SPANS, 1, 6)) == SPANS[:2]
+    assert gone_through(SPANS, rest(SPANS, 3, 7)) == (*SPANS[:2], replace(SPANS[2], end=7))

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from dispatcher.core.dead_letters import DeadLetter
 from dispatcher.core.errors import UndecodableError
 from dispatcher.core.handled_letters import MAX_MARKED, HandledLetters, marks_of, pack, unpack
+from dispatcher.core.records import REPLAY_ID
+from dispatcher.core.reruns import new_run_id
 
 letters = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, 5000) | st.integers(0, 2**62), st.integers(-1, 2**41)), max_size=50
@@ -49,13 +51,25 @@ def test_letters_of_a_delivery_that_was_dealt_with_are_handled():
     assert handled.has_letter(DeadLetter(0, 5, 1, None, None, (), "gone"))
 
 
-def test_letters_from_before_a_later_run_are_handled():
-    """What a delivery had before it was sent again is past; what it has since is not, whichever came in first."""
+def letter(run, at_ms=1, delivery_id="del_1"):
+    headers = ((REPLAY_ID, run.encode()),) if run else ()
+    return DeadLetter(0, 5, at_ms, None, None, headers, "gone", delivery_id=delivery_id)
+
+
+def test_letters_of_runs_before_a_later_one_are_handled():
+    """What a delivery's earlier runs ended in is past; what its latest one did is not, whatever the clocks say."""
+    runs = [new_run_id(1000, bytes(10)), new_run_id(1000, b"\x01" + bytes(9)), new_run_id(2000, bytes(10))]
     handled = HandledLetters()
-    for until_ms in (500, 1000, 700):
-        handled.add_delivery("del_1", until_ms)
-    for at_ms, expected in ((1, True), (999, True), (1000, False), (5000, False)):
-        assert handled.has_letter(DeadLetter(0, 5, at_ms, None, None, (), "gone", delivery_id="del_1")) is expected
+    handled.add_run("del_1", runs[1])
+    for at_ms in (1, 1_999, 10**12):
+        found = [handled.has_letter(letter(run, at_ms)) for run in ("", *runs, "odd")]
+        assert found == [True, True, False, False, False]
+    assert not handled.has_letter(letter("", delivery_id="del_2"))
+    handled.add_delivery("del_1")
+    assert all(handled.has_letter(letter(run)) for run in ("", *runs))
+    handled = HandledLetters()
+    handled.add_run("del_1", "odd")
+    assert not handled.has_letter(letter(""))
 
 
 @given(st.lists(st.integers(-(2**61), 2**61), max_size=50))

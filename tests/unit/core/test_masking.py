@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.core.masking import legible, legible_json, masked, masked_bytes
+from dispatcher.core.masking import is_secret_name, legible, legible_json, masked, masked_bytes
 
 
 @given(st.text())
@@ -53,18 +53,18 @@ def test_texts_lose_what_looks_like_a_secret(text, hidden):
 
 
 def test_members_named_like_secrets_are_masked_at_any_depth():
-    """Passwords, tokens and keys in a body are masked by their names, objects around them are not."""
+    """Passwords, tokens and keys in a body are masked by their names, with all that is below; what is around stays."""
     value = {
         "password": "hush",
         "user": [{"apiKey": "k", "api_key": 1, "access_token": "t", "name": "n", "tokens": {"count": 2, "x": "y"}}],
+        "keys": {"passwords": ["hush", "hush"]},
         "credentials": None,
         "secret": True,
     }
     assert legible_json(value) == {
         "password": "***",
-        "user": [
-            {"apiKey": "***", "api_key": "***", "access_token": "***", "name": "n", "tokens": {"count": 2, "x": "y"}}
-        ],
+        "user": [{"apiKey": "***", "api_key": "***", "access_token": "***", "name": "n", "tokens": "***"}],
+        "keys": {"passwords": "***"},
         "credentials": None,
         "secret": True,
     }
@@ -83,4 +83,21 @@ def test_bytes_that_are_no_json_lose_secrets_too():
     """A body that is cut off, or has a mistake, is masked by the look of its members."""
     raw = b'{"user_password" : "h\\"ush", "api-key":"k1", "n": "v", ,}'
     assert masked_bytes(raw) == b'{"user_password" : "******", "api-key":"**", "n": "v", ,}'
+    raw = b'{"pin_token": -12.5e3, "secrets": ["a", "b"], "credentials": {"user": "u"}, "n": 7, "token": "cut'
+    expected = b'{"pin_token": *******, "secrets": [********], "credentials": {***********}, "n": 7, "token": "***'
+    assert masked_bytes(raw) == expected
+    raw = b'{"tokens": {"a": ["]", {"b": "x"}], "c": "y"}, "n": 1,, "passwords": [["k'
+    assert (
+        masked_bytes(raw)
+        == b'{"tokens": {' + b"*" * len(b'"a": ["]", {"b": "x"}], "c": "y"') + b'}, "n": 1,, "passwords": [***'
+    )
     assert masked_bytes(b"Bearer abc whsec_def") == b"Bearer *** whsec_***"
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [("ce_apitoken", True), ("ce_cookie", True), ("Authorization", True), ("ce_type", False), ("cookies", False)],
+)
+def test_headers_are_secret_by_their_names(name, secret):
+    """A CloudEvents attribute's header counts by the attribute's name, any other by its own."""
+    assert is_secret_name(name) is secret

@@ -128,10 +128,10 @@ async def test_what_expired_is_passed_over(fed, monkeypatch):
 
 async def test_silence_is_waited_out_and_then_told(fed, monkeypatch):
     """Where Kafka brings nothing for a moment it is asked again; where it never does, that is an error, not an end."""
-    monkeypatch.setattr(dead_letters, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(dead_letters, "PAUSE_SECONDS", 0.0)
     found, asked = await fed((0, 0, 1), fetches={0: [Fetched(), Fetched(), Fetched(letters(0, 1))]})
     assert (places(found), len(asked)) == ([(0, 0)], 3)
-    monkeypatch.setattr(dead_letters, "_PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(dead_letters, "PATIENCE_SECONDS", -1.0)
     with pytest.raises(UnavailableError, match="brings nothing of dead-0 at 0"):
         await fed((0, 0, 1), fetches={0: [Fetched()]})
 

@@ -8,6 +8,7 @@ from dispatcher.core.errors import ConflictError, InvalidInputError, NotFoundErr
 from dispatcher.operations.audit import Audit
 from dispatcher.operations.replays import MAX_UNFINISHED, Replays
 from dispatcher.operations.times import rfc3339
+from dispatcher.operations.webhooks import KNOWN_AFTER_MS
 from dispatcher.ports import Actor
 from tests.fakes.api_stack import START_MS, ManualClock, draws
 from tests.fakes.replays import MemoryReplays
@@ -61,6 +62,13 @@ async def test_end_in_the_future_counts_as_now(replays):
     """What is still to come is delivered anyway."""
     job = await replays.create("acme", "wh_1", {**SPAN, "until": rfc3339(START_MS + 60_000)})
     assert job.until_ms == START_MS
+
+
+async def test_a_backfill_may_reach_until_all_know_that_its_webhook_is_active(replays):
+    """Events that come before every worker knows the webhook are its own to send; later ones are delivered anyway."""
+    for ahead_ms, reaches_ms in ((60_000, KNOWN_AFTER_MS), (2_000, 2_000)):
+        sent = {**SPAN, "until": rfc3339(START_MS + ahead_ms), "source": "events"}
+        assert (await replays.create("acme", "wh_1", sent)).until_ms == START_MS + reaches_ms
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ class World:
         )
         self.stop = asyncio.Event()
         self.told = []
+        self.began = []
         for name, workspace in (("wh_1", "acme"), ("wh_2", "acme"), ("wh_3", "other")):
             self.set(name, workspace_id=workspace, status=Status.ACTIVE, events=("user.*",), max_attempts=6)
 
@@ -88,7 +89,14 @@ class World:
     def replays(self, owner="a", catalogue=None, default_workspace=None, max_event_bytes=10_000):
         names = TopicNames("webhooks", ())
         outside = LetterOutside(
-            self.letters, MemoryReplayTopic(self.broker), self.store, self.subscriptions, self.log, self.producer, self
+            self.letters,
+            MemoryReplayTopic(self.broker),
+            self.store,
+            self.subscriptions,
+            self.log,
+            self.producer,
+            self,
+            self._began,
         )
         accepts = Acceptance(default_workspace, max_event_bytes, catalogue)
         return DeadLetterReplays(
@@ -98,6 +106,9 @@ class World:
             owner,
             bytes,
         )
+
+    async def _began(self, replay, counts):
+        self.began.append((replay.id, dict(counts)))
 
     async def plan(self, wanted=None, *, replays=None, **choice):
         wanted = wanted or DeadLetterFilter()

@@ -231,3 +231,21 @@ async def test_redelivery_origin_can_be_read_again(world):
     occurrence = world.log.documents[delivery_id].occurrence
     origin = Origin(occurrence.topic, occurrence.partition, occurrence.offset, occurrence.timestamp_ms)
     assert origin == Origin("events", 0, 0, IN_SPAN_MS)
+
+
+async def test_what_is_still_to_come_of_its_time_is_waited_for(world):
+    """A job whose time isn't over begins when it is, so that events of its last seconds are sent as well."""
+    await world.jobs.insert(
+        ReplayJob(JOB, "acme", "wh_1", START_MS, NOW_MS + 5_000, None, NOW_MS, NOW_MS, source=ReplaySource.EVENTS)
+    )
+    asked, spans = [], world.source.spans
+
+    async def looked(since_ms, until_ms):
+        asked.append(world.ms)
+        world.event(1, at_ms=NOW_MS + 4_000)
+        return await spans(since_ms, until_ms)
+
+    world.source.spans = looked
+    job = await world.run()
+    assert asked == [NOW_MS + 5_000]
+    assert job.counts.produced == 1

@@ -1,11 +1,13 @@
 # ruff: noqa: D102 - the world's methods say what they do by their names
 """Replays of dead letters: what goes out and how, what is left out and why, and what a crash or a stop repeats."""
 
+import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
-from dispatcher.core.dead_letter_replays import Fate, ReplayStage
+from dispatcher.core.dead_letter_replays import Fate, ReplayChoice, ReplayStage
 from dispatcher.core.dead_letters import DeadLetterFilter
 from dispatcher.core.delivery_id import DeliveryIds
 from dispatcher.core.delivery_log import DeliveryStatus, already_done
@@ -15,6 +17,7 @@ from dispatcher.core.records import decode_headers
 from dispatcher.core.reruns import new_run_id
 from dispatcher.pipeline import dead_letter_replay
 from dispatcher.ports import RejectedRecordError
+from tests.fakes.dead_letters import MemoryReplayTopic
 from tests.unit.mongo.samples import START_MS
 from tests.unit.pipeline.letter_world import NOW_MS, World, event, fates
 
@@ -87,6 +90,20 @@ async def test_a_plan_tells_where_how_many_would_go_and_sends_nothing(world):
     assert not world.store.stored
     assert not world.log.entries
     assert not world.letters.handled
+
+
+async def test_whoever_keeps_the_books_is_told_of_each_replay_that_begins(world):
+    """How many letters of each workspace are to go out is told once, as planned; a resumed one tells nothing."""
+    world.letter(1)
+    world.letter(2, "wh_2")
+    world.letter(3, "wh_3", workspace="other")
+    world.letter(4, "wh_gone")
+    world.told = Stopping(world.stop, after=1)
+    stopped = await world.replay(rate=1)
+    world.stop.clear()
+    world.told = Telling(lambda _replay: None, world, 2_000)
+    await world.resume(stopped.id)
+    assert world.began == [(stopped.id, {"acme": 2, "other": 1})]
 
 
 async def test_of_a_delivery_with_more_letters_the_newest_goes_out(world):
@@ -190,6 +207,176 @@ async def test_the_same_range_is_refused_a_second_time_unless_again(world):
     world.ms += 1000
     await world.replay(DeadLetterFilter("acme"), again=True)
     assert len({each.replay_id for each in world.sent}) == 2
+
+
+async def test_what_a_bound_kept_back_follows_with_the_same_command(world):
+    """After a replay of the first few, the same command sends the next few, and is refused when none is left."""
+    expected = [world.letter(number) for number in range(3)]
+    for _ in range(3):
+        await world.replay(DeadLetterFilter("acme"), most=1)
+        world.ms += 1000
+    assert world.sent_ids == expected
+    (latest, *_) = await world.store.like(ReplayChoice(DeadLetterFilter("acme")))
+    assert [(span.position, span.end) for span in latest.whole] == [(0, 3)]
+    with pytest.raises(ConflictError, match="--again"):
+        await world.replay(DeadLetterFilter("acme"), most=1)
+
+
+async def test_what_a_bound_kept_back_is_nothing_that_a_replay_went_through(world):
+    """A replay that ended early is kept with what it came to, and with no more."""
+    for number in range(3):
+        world.letter(number)
+    done = await world.replay(most=1)
+    assert [(span.position, span.end) for span in done.whole] == [(0, 1)]
+
+
+async def test_a_webhook_that_is_active_again_gets_its_letters_with_the_same_command(world):
+    """What a replay left out because its webhook was not active goes out later, and nothing else does again."""
+    sent = world.letter(1)
+    left_out = world.letter(2, "wh_2")
+    world.set("wh_2", status=Status.DISABLED)
+    await world.replay(DeadLetterFilter("acme"))
+    world.set("wh_2", status=Status.ACTIVE)
+    world.ms += 1000
+    done = await world.replay(DeadLetterFilter("acme"))
+    assert world.sent_ids == [sent, left_out]
+    assert done.fates == {Fate.UNDER_WAY: 1, Fate.REPLAYED: 1}
+
+
+async def test_a_webhook_that_is_not_active_makes_no_repetition(world):
+    """Where nothing would go out because of the webhook, the plan says that, and no earlier replay is blamed."""
+    world.letter(1)
+    world.letter(2, "wh_2")
+    await world.replay(DeadLetterFilter("acme", reason="attempts_exhausted"), most=1)
+    world.set("wh_2", status=Status.DISABLED)
+    world.set("wh_1", status=Status.DISABLED)
+    world.log.documents.clear()
+    world.letters.handled.clear()
+    plan = await world.plan(DeadLetterFilter("acme", reason="attempts_exhausted"))
+    assert (fates(plan), plan.is_repetition) == ({Fate.WEBHOOK_INACTIVE: 2}, False)
+
+
+async def test_windows_side_by_side_are_other_ranges(world):
+    """A replay of one span of time is no obstacle to the next span's, though it looked a little beyond its end."""
+    expected = [world.letter(number, at_ms=START_MS + number * 10) for number in range(3)]
+    for start_ms in (START_MS, START_MS + 10, START_MS + 20):
+        await world.replay(DeadLetterFilter("acme", since_ms=start_ms, until_ms=start_ms + 10))
+        world.ms += 1000
+    assert world.sent_ids == expected
+
+
+async def test_a_window_beside_an_unfinished_replay_is_another_range(world):
+    """What lies in the span that was read, and in no time that was asked for, may go out by its own command."""
+    for number in range(2):
+        world.letter(number)
+    other = world.letter(2, at_ms=START_MS + 1)
+    world.told = Stopping(world.stop, after=1)
+    await world.replay(DeadLetterFilter("acme", until_ms=START_MS + 1), rate=1)
+    world.stop.clear()
+    world.told = []
+    await world.replay(DeadLetterFilter("acme", since_ms=START_MS + 1, until_ms=START_MS + 2))
+    assert world.sent_ids[1:] == [other]
+
+
+async def test_what_an_unfinished_replay_is_still_to_send_waits_for_it(world):
+    """The same command with another letter beside it is refused while an earlier one isn't done with the others."""
+    for number in range(4):
+        world.letter(number)
+    world.told = Stopping(world.stop, after=2)
+    stopped = await world.replay(DeadLetterFilter("acme"), rate=2)
+    world.letter(5, at_ms=NOW_MS + 1)
+    plan = await world.plan(DeadLetterFilter("acme"))
+    assert (plan.is_repetition, plan.repeated, plan.unfinished) == (True, {stopped.id: 4}, 2)
+    assert not (await world.plan(DeadLetterFilter("acme"), again=True)).is_repetition
+    world.stop.clear()
+    world.told = []
+    assert (await world.replay(DeadLetterFilter("acme", since_ms=NOW_MS + 1))).replayed == 1
+
+
+async def test_a_slow_replay_looks_into_what_it_is_about_to_send(world):
+    """What was delivered, or whose webhook was disabled, while a slow replay ran, stays out of it."""
+    first, second, *_ = [world.letter(number) for number in range(3)]
+    world.letter(4, "wh_2")
+
+    def meanwhile(replay):
+        if replay.replayed == 1:
+            world.logged(second, DeliveryStatus.DELIVERED)
+            world.set("wh_2", status=Status.DISABLED)
+
+    replays = world.replays()
+    plan = await world.plan(rate=1, replays=replays)
+    begun = await replays.begin(plan)
+    await replays.run(
+        replace(begun, choice=replace(begun.choice, rate=1.9)),
+        plan.letters,
+        Telling(meanwhile, world, 2_000),
+        world.stop,
+    )
+    assert world.sent_ids[0] == first
+    assert second not in world.sent_ids
+    assert {each.subscription_id for each in world.sent} == {"wh_1"}
+
+
+async def test_what_was_purged_meanwhile_stays_out_of_a_long_replay(world):
+    """Every half minute a replay looks for what was dealt with beside it."""
+    for number in range(4):
+        world.letter(number)
+
+    def meanwhile(replay):
+        if replay.replayed == 1:
+            world.letters.handled[0, 1, START_MS] = "purge"
+            world.letters.handled[0, 2, START_MS] = "purge"
+
+    replays = world.replays()
+    plan = await world.plan(rate=1, replays=replays)
+    done = await replays.run(await replays.begin(plan), plan.letters, Telling(meanwhile, world, 31_000), world.stop)
+    assert done.fates == {Fate.REPLAYED: 2, Fate.HANDLED: 2}
+
+
+async def test_a_bound_counts_on_behind_what_kafka_refuses(world):
+    """Where Kafka refuses one of the first, the next takes its place, and none between them is passed over."""
+    ids = [world.letter(number) for number in range(5)]
+    world.producer.refuses = lambda record: (
+        RejectedRecordError("too large") if decode_headers(record.headers).delivery_id == ids[0] else None
+    )
+    done = await world.replay(most=2)
+    assert world.sent_ids == ids[1:3]
+    assert done.fates == {Fate.REFUSED: 1, Fate.REPLAYED: 2}
+    assert [(span.position, span.end) for span in done.whole] == [(0, 3)]
+
+
+async def test_what_went_to_another_webhook_is_handled_in_the_log(world):
+    """Letters that another webhook got are marked with their own deliveries; those of a new run of their own not."""
+    own = world.letter(1)
+    await world.replay(to_subscription="wh_2")
+    assert world.letters.moved == [own]
+    world.letter(3, "wh_3", workspace="other")
+    await world.replay(DeadLetterFilter("other"))
+    assert world.letters.moved == [own]
+
+
+async def test_a_stop_while_it_still_reads_ends_a_resumed_replay(world, monkeypatch):
+    """Told to stop before anything was read, a replay ends at once, as stopped; it can be gone on with."""
+    expected = [world.letter(number) for number in range(3)]
+    world.told = Stopping(world.stop, after=1)
+    monkeypatch.setattr(dead_letter_replay, "BATCH_DELIVERIES", 1)
+    stopped = await world.replay()
+    world.told = []
+    reads = world.letters.choose
+
+    async def never(*_what):
+        await asyncio.Event().wait()
+
+    for name, where in (("choose", world.letters), ("delivery_ids", MemoryReplayTopic)):
+        world.letters.choose = reads
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(where, name, never)
+            async with asyncio.timeout(10):
+                again = await world.resume(stopped.id)
+        assert (again.stage, again.replayed, len(world.sent)) == (ReplayStage.STOPPED, 1, 1)
+    world.stop.clear()
+    assert (await world.resume(stopped.id)).fates == {Fate.REPLAYED: 3}
+    assert world.sent_ids == expected
 
 
 async def test_what_came_after_the_first_replay_is_another_range(world):
@@ -382,6 +569,19 @@ class Stopping(list):
     def append(self, replay):
         if replay.replayed >= self.after:
             self.stop.set()
+
+
+class Telling:
+    """Does something when it is told how far a replay is; time then goes on."""
+
+    def __init__(self, does, world, passes_ms=0):
+        self.does, self.world, self.passes_ms = does, world, passes_ms
+
+    def __call__(self, replay):
+        self.does(replay)
+        self.world.ms += self.passes_ms
+
+    append = __call__
 
 
 class Crash:
