@@ -183,7 +183,7 @@ class LetterView:
         reader = RecordReader(self._settings.kafka)
         origin = told.origin
         try:
-            found = await reader.read_from(origin.topic, origin.partition, origin.offset)
+            found = await reader.read_from(*origin.coordinates)
         finally:
             await reader.stop()
         entries = () if found is None else found.entries

@@ -73,6 +73,11 @@ class Origin:
     timestamp_ms: int
     key: bytes | None = None
 
+    @property
+    def coordinates(self) -> tuple[str, int, int]:
+        """Topic, partition and offset."""
+        return self.topic, self.partition, self.offset
+
 
 @dataclass(slots=True, eq=False)
 class Event:

@@ -189,9 +189,12 @@ async def ensure_indexes(connection: Connection, settings: MongoSettings) -> Non
         await connection.audit.create_indexes(list(_AUDIT_INDEXES))
         await connection.idempotency.create_indexes(list(_IDEMPOTENCY_INDEXES))
         await connection.deliveries.create_indexes(list(_DELIVERY_INDEXES))
-        if _FORMER_INDEX in await connection.deliveries.index_information():
+        present = await connection.deliveries.index_information()
+        if _FORMER_INDEX in present:
             await _drop_former_index(connection.deliveries)
-        await _ensure_retention(connection.deliveries, settings.delivery_retention_days * _SECONDS_PER_DAY)
+        await _ensure_retention(
+            connection.deliveries, present.get(_TTL_INDEX), settings.delivery_retention_days * _SECONDS_PER_DAY
+        )
 
 
 async def _drop_former_index(deliveries: Collection) -> None:
@@ -203,9 +206,8 @@ async def _drop_former_index(deliveries: Collection) -> None:
             raise
 
 
-async def _ensure_retention(deliveries: Collection, seconds: int) -> None:
+async def _ensure_retention(deliveries: Collection, present: Document | None, seconds: int) -> None:
     """Create the TTL index, or change its time where it is another: it can't be created twice with two times."""
-    present = (await deliveries.index_information()).get(_TTL_INDEX)
     if present is None:
         await deliveries.create_index([("c", ASCENDING)], name=_TTL_INDEX, expireAfterSeconds=seconds)
     elif present["expireAfterSeconds"] != seconds:

@@ -119,7 +119,7 @@ class Attempts:
             False where there is none to make: the delivery is settled already.
         """
         # The index is asked again: the delivery may have waited, and its subscription changed meanwhile.
-        subscription = self._index.get(delivery.subscription_id) or delivery.subscription
+        subscription = self.look_up(delivery)
         now_ms = self._clock.now_ms()
         if subscription is None or subscription.status != Status.ACTIVE:
             self._settlement.skipped(delivery, "deleted" if subscription is None else subscription.status, now_ms)

@@ -14,10 +14,11 @@ from dispatcher.core.decoding import decode
 from dispatcher.core.delivery_id import DeliveryIds
 from dispatcher.core.errors import ConflictError, UndecodableError
 from dispatcher.core.matching import patterns_of
-from dispatcher.core.model import Event, Origin, Status, Subscription
+from dispatcher.core.model import Event, Status, Subscription
 from dispatcher.core.reruns import ReplayCounts, ReplayJob, SourceSpan, first_entry, new_run_record
 from dispatcher.pipeline.intake import size_of
 from dispatcher.pipeline.replay_deliveries import Sent, batch_size, produce_all
+from dispatcher.pipeline.work import origin_of
 from dispatcher.ports import (
     Clock,
     ConsumedRecord,
@@ -53,7 +54,7 @@ class Acceptance:
 
     def event_of(self, record: ConsumedRecord) -> Event | None:
         """Return a record's event, or None where it is no event."""
-        origin = Origin(record.topic, record.partition, record.offset, record.timestamp, record.key)
+        origin = origin_of(record)
         if size_of(record) > self.max_event_bytes:
             return None
         try:

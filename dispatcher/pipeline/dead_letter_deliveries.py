@@ -10,9 +10,10 @@ from dispatcher.core.decoding import decode
 from dispatcher.core.delivery_id import DeliveryIds
 from dispatcher.core.delivery_log import LogEntry, LoggedState
 from dispatcher.core.errors import UndecodableError
-from dispatcher.core.model import Event, Origin, RecordHeaders, Status, Subscription
+from dispatcher.core.model import Event, RecordHeaders, Status, Subscription
 from dispatcher.core.records import BadRecord, DeliveryRecord, encode_headers
 from dispatcher.core.reruns import first_entry
+from dispatcher.pipeline.work import origin_of
 from dispatcher.ports import (
     Clock,
     ConsumedRecord,
@@ -123,7 +124,9 @@ class LetterDeliveries:
         drafts = [_draft(letter) for letter in letters]
         await self._find_targets(drafts, choice.to_subscription)
         found = await self._records.read_many(
-            _coordinates(draft) for draft in drafts if draft.fate is None and draft.letter.value is None
+            draft.record.origin.coordinates
+            for draft in drafts
+            if draft.record is not None and draft.fate is None and draft.letter.value is None
         )
         for draft in drafts:
             _decode(draft, found)
@@ -221,11 +224,6 @@ def no_target(target: Subscription | None, workspace_id: str) -> Fate | None:
     return None if target.status == Status.ACTIVE else Fate.WEBHOOK_INACTIVE
 
 
-def _coordinates(draft: _Draft) -> Coordinates:
-    origin = draft.letter.told().origin
-    return origin.topic, origin.partition, origin.offset
-
-
 def _decode(draft: _Draft, found: Mapping[Coordinates, ConsumedRecord]) -> None:
     """Read a draft's event, from the letter or, where that is only a pointer, from what was found at its origin."""
     record, target, letter = draft.record, draft.target, draft.letter
@@ -233,12 +231,12 @@ def _decode(draft: _Draft, found: Mapping[Coordinates, ConsumedRecord]) -> None:
         return
     value, headers, origin = letter.value, letter.headers, record.origin
     if value is None:
-        read = found.get((origin.topic, origin.partition, origin.offset))
+        read = found.get(origin.coordinates)
         if read is None:
             draft.fate = Fate.GONE
             return
         value, headers = read.value, read.headers
-        origin = Origin(read.topic, read.partition, read.offset, read.timestamp, read.key)
+        origin = origin_of(read)
     try:
         event = decode(value, headers, origin, record.workspace_id)
     except UndecodableError:

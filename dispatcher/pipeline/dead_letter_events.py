@@ -23,7 +23,6 @@ from dispatcher.pipeline.dead_letter_deliveries import Outgoing, Prepared, no_ta
 from dispatcher.ports import (
     Clock,
     ConsumedRecord,
-    Coordinates,
     DeliveryLogWriter,
     OutgoingRecord,
     RecordLookup,
@@ -85,10 +84,10 @@ class LetterEvents:
     ) -> Sequence[Prepared]:
         """See `LetterWay`."""
         drafts = [self._draft(letter) for letter in letters]
-        found = await self._records.read_many(_coordinates(draft.origin) for draft in drafts if draft.origin)
+        found = await self._records.read_many(draft.origin.coordinates for draft in drafts if draft.origin)
         for draft in drafts:
             if draft.origin is not None:
-                await self._match(draft, found.get(_coordinates(draft.origin)), choice.to_subscription)
+                await self._match(draft, found.get(draft.origin.coordinates), choice.to_subscription)
         states = await self._log.states([delivery_id for draft in drafts for delivery_id in draft.targets])
         taken: set[str] = set()
         return [self._prepared(draft, states, choice, run, sent, taken) for draft in drafts]
@@ -180,7 +179,3 @@ def _hindrance(state: LoggedState | None, run: str, *, again: bool) -> Fate | No
         # It came to be an event in another way; its failure has a dead letter of its own.
         return Fate.SUPERSEDED
     return hindrance(state, None, run, again=again)
-
-
-def _coordinates(origin: Origin) -> Coordinates:
-    return origin.topic, origin.partition, origin.offset

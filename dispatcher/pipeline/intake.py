@@ -14,7 +14,7 @@ from dispatcher.core.model import DeadLetterReason, Event, Origin, Subscription
 from dispatcher.core.records import BadRecord, DeliveryRecord, decode_headers, kept_headers
 from dispatcher.metrics import Metrics
 from dispatcher.pipeline.settlement import Settlement
-from dispatcher.pipeline.work import Delivery, Owner, PartitionState, RecordWork, Window
+from dispatcher.pipeline.work import Delivery, Owner, PartitionState, RecordWork, Window, origin_of
 from dispatcher.ports import ConsumedRecord, UnreadableRecord
 
 log = structlog.get_logger(__name__)
@@ -102,7 +102,7 @@ class SourceIntake:
             return None
         size = size_of(record)
         work = RecordWork(state, record.offset, size, self._window)
-        origin = Origin(record.topic, record.partition, record.offset, record.timestamp, record.key)
+        origin = origin_of(record)
         if size > self._max_event_bytes:
             self._events["undecodable"] += 1
             origin.key = None
@@ -161,7 +161,7 @@ class OwnIntake:
             _check(event, found)
         except UndecodableError as error:
             log.warning("a record of an own topic can't be read", topic=record.topic, problem=str(error))
-            here = Origin(record.topic, record.partition, record.offset, record.timestamp, record.key)
+            here = origin_of(record)
             kept = kept_headers(record.headers)
             self._settlement.bad_record(work, BadRecord(here, error.reason, str(error)), record.value, kept)
             return None

@@ -7,8 +7,9 @@ from typing import Generic, Protocol, TypeVar
 
 from dispatcher.core.delivery_log import TERMINAL, LoggedDelivery
 from dispatcher.core.errors import GoneError
-from dispatcher.core.model import Origin, Status
+from dispatcher.core.model import Status
 from dispatcher.core.reruns import ReplayCounts, ReplayJob, ReplaySource, pending_entry, rerun_record
+from dispatcher.pipeline.work import origin_of
 from dispatcher.ports import (
     Clock,
     ConsumedRecord,
@@ -122,7 +123,7 @@ class LoggedDeliveries:
         wanted = [row for row in rows if row.run < job.id and (job.wanted is not None or row.status in TERMINAL)]
         if job.source is ReplaySource.DEAD_LETTERS:
             wanted = await self._of_active_webhooks(wanted)
-        found = await self._records.read_many(_coordinates(row) for row in wanted)
+        found = await self._records.read_many(row.origin.coordinates for row in wanted)
         return job, LoggedBatch(rows, wanted, found)
 
     async def send(self, job: ReplayJob, batch: LoggedBatch) -> Sent:
@@ -152,10 +153,10 @@ class LoggedDeliveries:
     def _record(
         self, job: ReplayJob, row: LoggedDelivery, found: Mapping[Coordinates, ConsumedRecord]
     ) -> OutgoingRecord | None:
-        read = found.get(_coordinates(row))
+        read = found.get(row.origin.coordinates)
         if read is None:
             return None
-        origin = Origin(read.topic, read.partition, read.offset, read.timestamp, read.key)
+        origin = origin_of(read)
         try:
             key, headers = rerun_record(row, job.id, read.value, read.headers, origin)
         except GoneError:
@@ -187,10 +188,6 @@ async def produce_all(producer: RecordProducer, records: Mapping[str, OutgoingRe
 def batch_size(job: ReplayJob) -> int:
     """Return how many deliveries of a job are taken in hand at once: those of about a second, where its rate is low."""
     return BATCH_DELIVERIES if job.rate is None else min(max(round(job.rate), 1), BATCH_DELIVERIES)
-
-
-def _coordinates(row: LoggedDelivery) -> Coordinates:
-    return row.origin.topic, row.origin.partition, row.origin.offset
 
 
 def _is_fault(ended: object) -> bool:

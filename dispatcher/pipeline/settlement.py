@@ -6,12 +6,13 @@ has it. Nothing else completes a record.
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
 from dispatcher.core.delivery_log import TERMINAL, DeliveryStatus, LogEntry
 from dispatcher.core.exchange import Response
-from dispatcher.core.model import DeadLetterReason, Origin, RecordHeaders
+from dispatcher.core.model import DeadLetterReason, RecordHeaders
 from dispatcher.core.outcome import DeadLetter, Delivered, Outcome, Retry, describe
 from dispatcher.core.outcome_records import delivery_finished
 from dispatcher.core.records import BadRecord, DeliveryRecord, bad_record_headers, encode_headers
@@ -147,7 +148,7 @@ class Settlement:
             work.done()
 
         def refused() -> None:
-            pointer = Origin(origin.topic, origin.partition, origin.offset, origin.timestamp_ms)
+            pointer = replace(origin, key=None)
             self.bad_record(work, BadRecord(pointer, reason, letter.error), None, ())
 
         is_pointer = value is None and origin.key is None and not kept
@@ -278,7 +279,7 @@ class Settlement:
         record.reason = entry.reason
         # The key may be what makes it too large, and it is found at the origin.
         origin = record.origin
-        record.origin = Origin(origin.topic, origin.partition, origin.offset, origin.timestamp_ms)
+        record.origin = replace(origin, key=None)
 
         def placed() -> None:
             self._metrics.dead_letters.counts[entry.reason] += 1

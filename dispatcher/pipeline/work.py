@@ -7,7 +7,7 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
-from dispatcher.core.model import Event, Subscription
+from dispatcher.core.model import Event, Origin, Subscription
 from dispatcher.core.offsets import OffsetTracker
 from dispatcher.ports import CommitPoint, ConsumedRecord, UnreadableRecord
 
@@ -19,6 +19,11 @@ OPEN = "open"
 
 CLEAN = "clean"
 """Commit metadata of a partition that was left with nothing unfinished."""
+
+
+def origin_of(record: ConsumedRecord) -> Origin:
+    """Return where a record of a source topic stands."""
+    return Origin(record.topic, record.partition, record.offset, record.timestamp, record.key)
 
 
 class Window:

@@ -21,7 +21,7 @@ from dispatcher import config
 from dispatcher.app.connections import kafka_producer
 from dispatcher.app.resolve import offered
 from dispatcher.core.model import Origin
-from dispatcher.core.records import BadRecord, DeliveryRecord, bad_record_headers, encode_headers
+from dispatcher.core.records import DeliveryRecord, bad_record_headers, encode_headers
 from dispatcher.core.topics import TopicNames
 from dispatcher.kafka import topics
 from dispatcher.local import start_local
@@ -96,9 +96,7 @@ def _records(topic: str, letters: int) -> Iterator[OutgoingRecord]:
         reason, status, error = _REASONS[number % len(_REASONS)]
         origin = Origin("events", number % 8, number, now_ms)
         if number % BAD_EVERY == 0:
-            headers = bad_record_headers(
-                BadRecord(origin, "undecodable", "x").origin, "undecodable", "no JSON at byte 0"
-            )
+            headers = bad_record_headers(origin, "undecodable", "no JSON at byte 0")
             yield OutgoingRecord(topic, None, b"\x00rubbish", headers)
             continue
         delivery = number - number % TWICE_EVERY if number % TWICE_EVERY == 1 else number

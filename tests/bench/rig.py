@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -294,18 +294,3 @@ async def open_rig(report: Callable[[str], None]) -> AsyncIterator[Rig]:
                 yield Rig(stack, session, receiver)
         finally:
             await stack.stop()
-
-
-__all__ = [
-    "Count",
-    "Deployment",
-    "Drained",
-    "Rig",
-    "cpu_seconds",
-    "drain",
-    "event",
-    "open_rig",
-    "peak_mib",
-    "replace",
-    "steadily",
-]

@@ -10,7 +10,6 @@ import gc
 import json
 import os
 import random
-import resource
 import sys
 import time
 from dataclasses import replace
@@ -112,8 +111,7 @@ async def measure_load() -> dict[str, float]:
     for workspace, event_type in asked:
         index.match(workspace, event_type)
     cpu = time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"bytes_each": each, "load_seconds": seconds, "match_us": cpu / MATCHES * 1e6, "peak_bytes": peak}
+    return {"bytes_each": each, "load_seconds": seconds, "match_us": cpu / MATCHES * 1e6}
 
 
 def resident_bytes() -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from tests.bench.rig import Rig, drain, event, open_rig
+from tests.bench.rig import Rig, drain, event
 from tests.bench.send_loop import measure_send_loop
 
 QUIET_PER_SECOND = 200
@@ -48,6 +48,3 @@ async def show_latency(rig: Rig) -> None:
             await rig.reached(count, "hook")
             seen = (await rig.counts())["hook"]
     print(f"latency at {QUIET_PER_SECOND}/s      p50 {seen.latency_ms(0.5):.2f} ms, p99 {seen.latency_ms(0.99):.2f} ms")
-
-
-__all__ = ["open_rig", "show_latency", "show_throughput"]

@@ -9,28 +9,21 @@ from dispatcher.core.delivery_log import DeliveryStatus, LogEntry
 from dispatcher.core.model import Origin
 from dispatcher.mongo.api_keys import MongoApiKeys
 from dispatcher.mongo.audit import MongoAudit
-from dispatcher.mongo.client import connect, ensure_indexes
 from dispatcher.mongo.delivery_log import MongoDeliveryLog
 from dispatcher.mongo.delivery_pages import MongoDeliveryPages
 from dispatcher.mongo.failed_deliveries import MongoFailedDeliveries
 from dispatcher.mongo.idempotency import MongoIdempotency
 from dispatcher.mongo.jobs import MongoReplays
 from dispatcher.mongo.webhooks import MongoWebhooks
-from dispatcher.settings import MongoSettings
 from tests.fakes.api_stack import START_MS, URL, ApiStack, api_stack, problems
 from tests.fakes.stores import MemoryApiKeyStore, MemoryAuditStore, MemoryIdempotencyStore, MemoryWebhookStore
+from tests.mongo_support import open_database
 
 
 @pytest.fixture
 async def connection(services, unique_name):
-    settings = MongoSettings(uri=services.mongo_uri, database=unique_name("api"))
-    connection = connect(settings)
-    try:
-        await ensure_indexes(connection, settings)
+    async with open_database(services.mongo_uri, unique_name("api")) as connection:
         yield connection
-        await connection.client.drop_database(settings.database)
-    finally:
-        connection.close()
 
 
 def mongo_stores(connection):

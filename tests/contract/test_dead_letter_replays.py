@@ -12,12 +12,10 @@ from dispatcher.core.records import DeliveryRecord
 from dispatcher.core.reruns import SourceSpan
 from dispatcher.kafka.reader import RecordReader
 from dispatcher.kafka.replay_topic import ReplayTopicReader
-from dispatcher.mongo import connect
-from dispatcher.mongo.client import ensure_indexes
 from dispatcher.mongo.dead_letter_replays import MongoDeadLetterReplays
-from dispatcher.settings import MongoSettings
 from tests.deployment import deploy, event, make_settings
 from tests.fakes.dead_letters import MemoryDeadLetterReplays
+from tests.mongo_support import open_database
 
 CHOICE = ReplayChoice(
     DeadLetterFilter("acme", "wh_1", "user.*", "gone", "5xx", 5, 99), "wh_2", True, True, True, 2.5, 7
@@ -30,12 +28,8 @@ async def store(request, services, unique_name):
     if request.param == "memory":
         yield MemoryDeadLetterReplays()
         return
-    wanted = MongoSettings(services.mongo_uri, unique_name("letters"))
-    connection = connect(wanted)
-    await ensure_indexes(connection, wanted)
-    yield MongoDeadLetterReplays(connection.dead_letter_replays)
-    await connection.client.drop_database(wanted.database)
-    connection.close()
+    async with open_database(services.mongo_uri, unique_name("letters")) as connection:
+        yield MongoDeadLetterReplays(connection.dead_letter_replays)
 
 
 def replay(number=1, choice=CHOICE, **changes):

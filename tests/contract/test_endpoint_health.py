@@ -7,11 +7,10 @@ import pytest
 
 from dispatcher.core.delivery_log import DeliveryStatus
 from dispatcher.core.endpoint_health import FailingEndpoint, HealthNote, Trouble
-from dispatcher.mongo import MongoDeliveryLog, connect
-from dispatcher.mongo.client import ensure_indexes
+from dispatcher.mongo import MongoDeliveryLog
 from dispatcher.mongo.endpoint_health import MongoEndpointHealth
-from dispatcher.settings import MongoSettings
 from tests.fakes.health import MemoryEndpointHealth
+from tests.mongo_support import open_database
 from tests.unit.mongo.samples import START_MS, WallClock, entry
 
 LONG_MS = 600_000
@@ -19,12 +18,8 @@ LONG_MS = 600_000
 
 @pytest.fixture(scope="module")
 async def connection(services, unique_name):
-    wanted = MongoSettings(services.mongo_uri, unique_name("health"))
-    connection = connect(wanted)
-    await ensure_indexes(connection, wanted)
-    yield connection
-    await connection.client.drop_database(wanted.database)
-    connection.close()
+    async with open_database(services.mongo_uri, unique_name("health")) as connection:
+        yield connection
 
 
 @pytest.fixture(params=["memory", "mongo"])

@@ -8,11 +8,10 @@ import pytest
 from dispatcher.core.delivery_log import DeliveryStatus, FailedFilter, merge, shown
 from dispatcher.core.errors import InvalidInputError
 from dispatcher.core.reruns import new_run_id
-from dispatcher.mongo import MongoDeliveryLog, connect, failed_deliveries
-from dispatcher.mongo.client import ensure_indexes
+from dispatcher.mongo import MongoDeliveryLog, failed_deliveries
 from dispatcher.mongo.failed_deliveries import MongoFailedDeliveries, failed_conditions, index_of
-from dispatcher.settings import MongoSettings
 from tests.fakes.stores import MemoryDeliveryLogReader, MemoryFailedDeliveries
+from tests.mongo_support import open_database
 from tests.unit.mongo.samples import START_MS, entry
 
 FAILED, PENDING = DeliveryStatus.FAILED, DeliveryStatus.PENDING
@@ -23,12 +22,8 @@ NOW_MS = START_MS + 5
 
 @pytest.fixture(scope="module")
 async def connection(services, unique_name):
-    wanted = MongoSettings(services.mongo_uri, unique_name("failed"))
-    connection = connect(wanted)
-    await ensure_indexes(connection, wanted)
-    yield connection
-    await connection.client.drop_database(wanted.database)
-    connection.close()
+    async with open_database(services.mongo_uri, unique_name("failed")) as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -11,11 +11,12 @@ from pymongo import IndexModel
 
 from dispatcher.core.delivery_log import DeliveryStatus, LoggedState, merge
 from dispatcher.core.errors import InvalidInputError
-from dispatcher.mongo import MongoDeliveryLog, MongoDeliveryPages, connect
+from dispatcher.mongo import MongoDeliveryLog, MongoDeliveryPages
 from dispatcher.mongo.client import ensure_indexes
 from dispatcher.mongo.delivery_documents import delivery_of
 from dispatcher.ports import DeliveryFilter
 from dispatcher.settings import MongoSettings
+from tests.mongo_support import open_database
 from tests.unit.mongo.samples import START_MS, entries_of_one_delivery, entry
 
 RETRYING, DELIVERED, FAILED = DeliveryStatus.RETRYING, DeliveryStatus.DELIVERED, DeliveryStatus.FAILED
@@ -24,12 +25,8 @@ EVERYTHING = DeliveryFilter()
 
 @pytest.fixture(scope="module")
 async def connection(services, unique_name):
-    wanted = MongoSettings(services.mongo_uri, unique_name("log"))
-    connection = connect(wanted)
-    await ensure_indexes(connection, wanted)
-    yield connection
-    await connection.client.drop_database(wanted.database)
-    connection.close()
+    async with open_database(services.mongo_uri, unique_name("log")) as connection:
+        yield connection
 
 
 @pytest.fixture

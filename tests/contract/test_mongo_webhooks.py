@@ -7,21 +7,16 @@ import pytest
 from dispatcher.core.errors import ConflictError, InvalidInputError, SealError
 from dispatcher.core.model import SealedSecret, Status
 from dispatcher.core.sealing import Keyring, SealPurpose, binding
-from dispatcher.mongo import MongoApiKeys, MongoWebhooks, connect
-from dispatcher.mongo.client import ensure_indexes
+from dispatcher.mongo import MongoApiKeys, MongoWebhooks
 from dispatcher.ports import ApiKey
-from dispatcher.settings import MongoSettings
+from tests.mongo_support import open_database
 from tests.unit.mongo.samples import START_MS, webhook
 
 
 @pytest.fixture
 async def connection(services, unique_name):
-    wanted = MongoSettings(services.mongo_uri, unique_name("wh"))
-    connection = connect(wanted)
-    await ensure_indexes(connection, wanted)
-    yield connection
-    await connection.client.drop_database(wanted.database)
-    connection.close()
+    async with open_database(services.mongo_uri, unique_name("wh")) as connection:
+        yield connection
 
 
 @pytest.fixture

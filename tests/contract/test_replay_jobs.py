@@ -9,13 +9,12 @@ import pytest
 from dispatcher.core.delivery_log import DeliveryStatus, FailedFilter
 from dispatcher.core.errors import InvalidInputError
 from dispatcher.core.reruns import ReplayCounts, ReplayJob, ReplaySource, ReplayStatus, SourceSpan, new_run_id
-from dispatcher.mongo import MongoDeliveryLog, connect
-from dispatcher.mongo.client import ensure_indexes
+from dispatcher.mongo import MongoDeliveryLog
 from dispatcher.mongo.jobs import MongoReplays
 from dispatcher.mongo.replay_selection import MongoReplaySelection
-from dispatcher.settings import MongoSettings
 from tests.fakes.log import MemoryDeliveryLog
 from tests.fakes.replays import MemoryReplays, MemorySelection
+from tests.mongo_support import open_database
 from tests.unit.mongo.samples import START_MS, WallClock, entry
 
 LONG_MS = 600_000
@@ -23,12 +22,8 @@ LONG_MS = 600_000
 
 @pytest.fixture(scope="module")
 async def connection(services, unique_name):
-    wanted = MongoSettings(services.mongo_uri, unique_name("jobs"))
-    connection = connect(wanted)
-    await ensure_indexes(connection, wanted)
-    yield connection
-    await connection.client.drop_database(wanted.database)
-    connection.close()
+    async with open_database(services.mongo_uri, unique_name("jobs")) as connection:
+        yield connection
 
 
 @pytest.fixture(params=["memory", "mongo"])

@@ -19,7 +19,6 @@ async def open_circuit(world, subscription_id="wh_a"):
     world.sender.answers = broken(subscription_id)
     for number in range(MIN_ATTEMPTS):
         world.publish(number)
-    lane = None
     await eventually(lambda: len(world.sender.sent) >= MIN_ATTEMPTS)
     await eventually(world.caught_up)
     lane = next(each for each in world.pipeline.lanes.known if each.subscription_id == subscription_id)
