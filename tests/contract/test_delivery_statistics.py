@@ -4,12 +4,11 @@ import pytest
 
 from dispatcher.core.delivery_log import DeliveryStatus
 from dispatcher.core.errors import UnavailableError
-from dispatcher.mongo import MongoWebhooks, connect, delivery_statistics
-from dispatcher.mongo.client import ensure_indexes
+from dispatcher.mongo import MongoWebhooks, delivery_statistics
 from dispatcher.mongo.delivery_log import MongoDeliveryLog
 from dispatcher.mongo.delivery_statistics import MongoDeliveryStatistics
 from dispatcher.ports import WaitingDelivery, WebhookFilter
-from dispatcher.settings import MongoSettings
+from tests.mongo_support import open_database
 from tests.unit.mongo.samples import START_MS, entry, webhook
 
 MINUTE = 60_000
@@ -18,12 +17,8 @@ FROM = START_MS - START_MS % MINUTE
 
 @pytest.fixture
 async def connection(services, unique_name):
-    wanted = MongoSettings(services.mongo_uri, unique_name("statistics"))
-    connection = connect(wanted)
-    await ensure_indexes(connection, wanted)
-    yield connection
-    await connection.client.drop_database(wanted.database)
-    connection.close()
+    async with open_database(services.mongo_uri, unique_name("statistics")) as connection:
+        yield connection
 
 
 @pytest.fixture
