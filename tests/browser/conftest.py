@@ -1,7 +1,7 @@
 """The real console on real Kafka and MongoDB, and Debian's Chromium to look at it with.
 
 Where no Chromium is installed the tests of this folder are skipped and the run says so; with
-`DISPATCHER_TESTS_NEED_BROWSER` set they fail instead.
+`TESTS_NEED_BROWSER` set they fail instead.
 """
 
 import os
@@ -83,7 +83,7 @@ async def chromium(request: pytest.FixtureRequest) -> AsyncIterator[Browser]:
     """A running Chromium of the system's."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
-        if os.environ.get("DISPATCHER_TESTS_NEED_BROWSER"):
+        if os.environ.get("TESTS_NEED_BROWSER"):
             pytest.fail(_MISSING, pytrace=False)
         _tell(request.config, _MISSING)
         pytest.skip(_MISSING)
