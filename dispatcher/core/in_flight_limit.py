@@ -81,6 +81,11 @@ class InFlightLimit:
         if in_flight * 2 > self._exact < self._highest and self.latency_seconds < best * _STRAINED + _SLACK_SECONDS:
             self._set(self._exact + (1.0 if self._starting else 1.0 / self._exact))
 
+    @property
+    def is_strained(self) -> bool:
+        """True where the endpoint, by what it asked for or by how its answers slow down, takes no more at a time."""
+        return not self._starting or self.latency_seconds >= self._best_seconds * _STRAINED + _SLACK_SECONDS
+
     def doubt_latency(self) -> None:
         """Let the next attempt alone say what the latency is: nothing came for longer than it says."""
         self._weight = 1.0

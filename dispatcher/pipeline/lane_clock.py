@@ -5,10 +5,15 @@ wall clock, and move healthy traffic elsewhere.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 
 TICK_SECONDS = 0.025
+BUSY = 0.8
+"""The process is what is slow while its loop works for this part of the time, or its ticks come this late."""
+
 _MAX_STEP_SECONDS = 2 * TICK_SECONDS
+_SMOOTHING = 0.2
 
 
 class LaneClock:
@@ -19,11 +24,15 @@ class LaneClock:
 
     Attributes:
         now: The time; read often, so a plain attribute.
+        is_busy: True while this process, not an endpoint, is what makes deliveries wait.
     """
 
     def __init__(self, ticked: Callable[[], None]) -> None:
         self._ticked = ticked
         self.now = 0.0
+        self.is_busy = False
+        self._load = 0.0
+        self._worked_until = time.thread_time()
         self._loop = asyncio.get_running_loop()
         self._ticked_at = self._loop.time()
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
@@ -33,8 +42,13 @@ class LaneClock:
         self._timer.cancel()
 
     def _tick(self) -> None:
-        at = self._loop.time()
-        self.now += min(at - self._ticked_at, _MAX_STEP_SECONDS)
-        self._ticked_at = at
+        at, worked_until = self._loop.time(), time.thread_time()
+        step = at - self._ticked_at
+        self.now += min(step, _MAX_STEP_SECONDS)
+        # A machine that is busy with others makes the ticks late without work of this process's own.
+        load = min(1.0, max((worked_until - self._worked_until) / step, step / TICK_SECONDS - 1.0))
+        self._load += (load - self._load) * _SMOOTHING
+        self.is_busy = self._load > BUSY
+        self._ticked_at, self._worked_until = at, worked_until
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         self._ticked()
