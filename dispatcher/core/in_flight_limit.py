@@ -83,8 +83,10 @@ class InFlightLimit:
 
     @property
     def is_strained(self) -> bool:
-        """True where the endpoint, by what it asked for or by how its answers slow down, takes no more at a time."""
-        return not self._starting or self.latency_seconds >= self._best_seconds * _STRAINED + _SLACK_SECONDS
+        """True where it takes no more at a time: by the bound, by what it asked for, or by how its answers slow down."""
+        if not self._starting or self._exact >= self._highest:
+            return True
+        return self.latency_seconds >= self._best_seconds * _STRAINED + _SLACK_SECONDS
 
     def doubt_latency(self) -> None:
         """Let the next attempt alone say what the latency is: nothing came for longer than it says."""

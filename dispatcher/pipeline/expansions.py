@@ -5,6 +5,7 @@ that. So each turn of a role has a number of deliveries, of which events that ar
 other; and where room is scarce, each slot that comes free goes to the next of them.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -13,6 +14,15 @@ from dispatcher.pipeline.work import Delivery, Owner
 
 TURN = 256
 """Deliveries that one turn of a role makes; then the loop turns."""
+
+BEGINNING = 32
+"""Deliveries of an event that are made as soon as it is taken up."""
+
+PORTION = 8
+"""Deliveries of an event that is under way, between two looks at the clock."""
+
+TURN_SECONDS = 0.002
+"""What events that are under way may take of a turn: a webhook that is met for the first time costs much more."""
 
 MAX_OPEN = 32
 """Events that are made into deliveries at a time."""
@@ -51,11 +61,14 @@ class Expansions:
         """Go on with what is under way, each event in turn, as long as there is room."""
         self.left = TURN
         self.is_stuck = False
-        waiting = len(self._open)
-        each = TURN // 2 // waiting if waiting else 0
-        while waiting and not self.is_stuck:
-            waiting -= 1
-            self._go_on(self._open.popleft(), each)
+        if not self._open:
+            return
+        # Looked at the clock between portions: one each, over and over.
+        until = time.monotonic() + TURN_SECONDS
+        for _ in range(TURN // 2 // PORTION):
+            if self.is_stuck or not self._open or time.monotonic() > until:
+                break
+            self._go_on(self._open.popleft(), PORTION)
 
     def begin(self, expansion: Expansion) -> None:
         """Begin with an event; what this turn leaves of it is made in the next ones."""
@@ -63,7 +76,7 @@ class Expansions:
         if self.is_stuck:
             self._open.append(expansion)
         else:
-            self._go_on(expansion, self.left)
+            self._go_on(expansion, min(self.left, BEGINNING))
 
     def clear(self) -> None:
         """Forget what is under way: its records stay incomplete, and are read again."""

@@ -5,12 +5,13 @@ wall clock, and move healthy traffic elsewhere.
 """
 
 import asyncio
-import time
 from collections.abc import Callable
+
+from dispatcher.pipeline.work_time import WorkTime
 
 TICK_SECONDS = 0.025
 BUSY = 0.8
-"""The process is what is slow while its loop works for this part of the time, or its ticks come this late."""
+"""The process is what is slow while its loop has work for this part of the time."""
 
 _MAX_STEP_SECONDS = 2 * TICK_SECONDS
 _SMOOTHING = 0.2
@@ -32,7 +33,8 @@ class LaneClock:
         self.now = 0.0
         self.is_busy = False
         self._load = 0.0
-        self._worked_until = time.thread_time()
+        self._work = WorkTime()
+        self._worked = self._work.seconds()
         self._loop = asyncio.get_running_loop()
         self._ticked_at = self._loop.time()
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
@@ -40,15 +42,14 @@ class LaneClock:
     def stop(self) -> None:
         """Stop ticking."""
         self._timer.cancel()
+        self._work.close()
 
     def _tick(self) -> None:
-        at, worked_until = self._loop.time(), time.thread_time()
+        at, worked = self._loop.time(), self._work.seconds()
         step = at - self._ticked_at
         self.now += min(step, _MAX_STEP_SECONDS)
-        # A machine that is busy with others makes the ticks late without work of this process's own.
-        load = min(1.0, max((worked_until - self._worked_until) / step, step / TICK_SECONDS - 1.0))
-        self._load += (load - self._load) * _SMOOTHING
+        self._load += (min(1.0, (worked - self._worked) / step) - self._load) * _SMOOTHING
         self.is_busy = self._load > BUSY
-        self._ticked_at, self._worked_until = at, worked_until
+        self._ticked_at, self._worked = at, worked
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         self._ticked()
