@@ -83,7 +83,7 @@ class InFlightLimit:
 
     @property
     def is_strained(self) -> bool:
-        """True where it takes no more at a time: by the bound, by what it asked for, or by how its answers slow down."""
+        """True where it takes no more at a time: by the bound, by what it asked for, by how its answers slow down."""
         if not self._starting or self._exact >= self._highest:
             return True
         return self.latency_seconds >= self._best_seconds * _STRAINED + _SLACK_SECONDS
