@@ -50,7 +50,7 @@ class Once:
         if not page.once or not form_id or len(form_id) > _MAX_ID_CHARS:
             return await page.handler(request, visit)
         asked = f"{request.query_string}\n{urlencode(content_of(visit.form))}".encode("utf-8", "surrogatepass")
-        call = f"POST {request.path} {visit.caller.id}"
+        call = f"POST {request.path}"
         found = await self._idempotency.begin_when_free(
             visit.caller.workspace_id, call, form_id, asked, wait_seconds=WAIT_SECONDS
         )

@@ -155,10 +155,10 @@ async def test_what_was_refused_can_be_asked_for_again(browser, console, own):
     token, form_id = browser.page.token, browser.page.form_id
     await console.api.call("PATCH", own, {"status": "inactive"})
     seen = await browser.post(f"{shown}/redeliver", {FORM_ID: form_id}, token=token)
-    assert "Not sent" in seen.words
+    assert "Not sent: The webhook is inactive" in seen.words
     await console.api.call("PATCH", own, {"status": "active"})
     seen = await browser.post(f"{shown}/redeliver", {FORM_ID: form_id}, token=token)
-    assert "the webhook is inactive" not in seen.words
+    assert "The webhook is inactive" not in seen.words
 
 
 @pytest.mark.parametrize("form_id", ["", "x" * 65])
