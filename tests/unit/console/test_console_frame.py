@@ -82,6 +82,7 @@ async def test_a_key_that_may_only_read_changes_nothing(console, webhook_id):
     for page in PAGES:
         if page in TO_WRITE:
             assert (await console.browser.get(page.format(id=webhook_id))).status == 403
+    assert (await console.browser.get("/replays/rpl_1/cancel")).status == 403
     for path in (
         "/webhooks/new",
         f"{own}/edit",

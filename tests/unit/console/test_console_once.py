@@ -7,6 +7,7 @@ import pytest
 
 from dispatcher.console.forms import FORM_ID
 from tests.fakes.api_stack import START_MS
+from tests.fakes.stores import MemoryIdempotencyStore
 from tests.unit.api.test_api_deliveries import delivery
 from tests.unit.console.test_console_webhook_pages import FIELDS
 
@@ -39,30 +40,54 @@ async def test_a_webhook_is_created_once_and_its_secret_shows(browser, console):
     assert 'id="secret"' in (await browser.get(first.removeprefix("/console"))).text
 
 
-async def test_two_that_arrive_together_are_one(browser, console, monkeypatch):
-    """The second waits for the first, in whichever process that is."""
+@pytest.fixture
+async def together(browser, console, monkeypatch):
+    """Two answers to a form that is sent again while its first work is under way; that ends when both have begun."""
     monkeypatch.setattr("dispatcher.operations.idempotency._FIRST_LOOK_SECONDS", 0.001)
-    store, begun, go_on = console.api.webhook_store, asyncio.Event(), asyncio.Event()
-    insert = store.insert
+    store, begun, met = console.api.webhook_store, asyncio.Event(), asyncio.Event()
+    insert, claim = store.insert, MemoryIdempotencyStore.claim
 
     async def slow(webhook):
         begun.set()
-        await go_on.wait()
+        await met.wait()
         return await insert(webhook)
 
-    monkeypatch.setattr(store, "insert", slow)
-    await browser.get("/webhooks/new")
-    sent = {**NEW, "token": browser.page.token, FORM_ID: browser.page.form_id}
+    async def watched(self, wanted):
+        found = await claim(self, wanted)
+        if found is not None:
+            met.set()
+        return found
 
-    async def send():
+    monkeypatch.setattr(store, "insert", slow)
+    monkeypatch.setattr(MemoryIdempotencyStore, "claim", watched)
+
+    async def send(sent):
         return await browser.client.post("/console/webhooks/new", data=sent, allow_redirects=False)
 
-    first = asyncio.create_task(send())
-    await begun.wait()
-    second = asyncio.create_task(send())
-    await asyncio.sleep(0)
-    go_on.set()
-    assert (await first).headers["Location"] == (await second).headers["Location"]
+    async def both():
+        await browser.get("/webhooks/new")
+        sent = {**NEW, "token": browser.page.token, FORM_ID: browser.page.form_id}
+        async with asyncio.timeout(20):
+            first = asyncio.create_task(send(sent))
+            await begun.wait()
+            second = await send(sent)
+            return await first, second
+
+    return both
+
+
+async def test_two_that_arrive_together_are_one(console, together):
+    """The second waits for the first, in whichever process that is."""
+    first, second = await together()
+    assert first.headers["Location"] == second.headers["Location"]
+    assert await count(console) == 1
+
+
+async def test_what_takes_long_is_told(console, together, monkeypatch):
+    """The second is told that it is still being done, and does nothing."""
+    monkeypatch.setattr("dispatcher.console.once.WAIT_SECONDS", 0)
+    first, second = await together()
+    assert (first.status, second.status, "still being done" in await second.text()) == (303, 409, True)
     assert await count(console) == 1
 
 

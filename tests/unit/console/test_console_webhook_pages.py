@@ -104,7 +104,6 @@ async def test_a_secret_outlives_a_page_that_failed(browser, console):
     """Neither an outage's page nor one of too many requests uses the secret up."""
     own = await shown_once(browser)
     console.api.outage.down = True
-    console.api.clock.ms += 2000
     assert (await browser.get(own)).status == 503
     console.api.outage.down = False
     assert 'id="secret"' in (await browser.get(own)).text
