@@ -78,7 +78,7 @@ def build_api(settings: Settings, connection: Connection, *, limits: RateLimits 
     limits = limits or RateLimits(clock)
     app = make_api(operations, idempotency, limits)
     asked = _console_operations(settings, connection, operations, kafka)
-    _add_console(app, asked, limits, Sessions(keyring, clock, draw))
+    _add_console(app, make_console(asked, limits, Sessions(keyring, clock, draw), idempotency))
 
     async def close(_: web.Application) -> None:
         await sender.close()
@@ -88,8 +88,8 @@ def build_api(settings: Settings, connection: Connection, *, limits: RateLimits 
     return app
 
 
-def _add_console(app: web.Application, operations: ConsoleOperations, limits: RateLimits, sessions: Sessions) -> None:
-    app.add_subapp(HOME, make_console(operations, limits, sessions))
+def _add_console(app: web.Application, console: web.Application) -> None:
+    app.add_subapp(HOME, console)
 
     async def to_console(_: web.Request) -> web.Response:
         return web.Response(status=303, headers={"Location": HOME})

@@ -1,6 +1,7 @@
 """How values are written on pages: times, durations, numbers, statuses."""
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from markupsafe import Markup
@@ -71,6 +72,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}".replace(",", "\u202f") if value == int(value) else f"{value:,.1f}".replace(",", "\u202f")
 
 
+def exactly(value: float) -> str:
+    """Write a number with all its digits, as a field takes it: `0.5`, `1234.567`, `1000`."""
+    return str(int(value)) if value == int(value) else f"{Decimal(repr(value)):f}"
+
+
 def badge(status: str) -> Markup:
     """Write a status as a badge: sign, word and colour."""
     tone, sign = _BADGES.get(status, ("idle", "·"))
@@ -112,6 +118,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "duration": duration,
     "span": span,
     "number": number,
+    "exactly": exactly,
     "badge": badge,
     "response_code": response_code,
     "readable": readable,

@@ -18,6 +18,7 @@ from dispatcher.core.retry import DEFAULT_TIERS
 from dispatcher.core.sealing import Keyring
 from dispatcher.core.topics import TopicNames
 from dispatcher.operations.catalogue import load_catalogue
+from dispatcher.operations.idempotency import Idempotency
 from dispatcher.operations.inspection import Inspections
 from dispatcher.operations.overview import Overviews
 from dispatcher.operations.rate_limits import Rate
@@ -29,9 +30,10 @@ from tests.fakes.http import MemorySender
 from tests.fakes.kafka import MemoryBroker
 from tests.fakes.log import MemoryDeliveryLog
 from tests.fakes.replays import MemoryRecords, MemoryReplays
-from tests.fakes.stores import MemoryDeliveryLogReader, MemoryWebhookStore, Outage
+from tests.fakes.stores import MemoryDeliveryLogReader, MemoryIdempotencyStore, MemoryWebhookStore, Outage
 
 _TOKEN = re.compile(r'name="token" value="([^"]+)"')
+_FORM_ID = re.compile(r'name="form_id" value="([^"]+)"')
 
 
 class WholeLog(MemoryDeliveryLogReader):
@@ -111,6 +113,12 @@ class Seen:
         assert found, self.words
         return found[1]
 
+    @property
+    def form_id(self) -> str:
+        """The id that its forms carry; empty where it has none."""
+        found = _FORM_ID.search(self.text)
+        return found[1] if found else ""
+
     def value(self, field: str) -> str:
         """Return what stands in a field, or in a text area."""
         pattern = rf'<input[^>]* id="{field}"[^>]*? value="([^"]*)"|<textarea id="{field}"[^>]*>\n?([^<]*)</textarea>'
@@ -132,9 +140,11 @@ class Browser:
         return await self._seen(await self.client.get(f"/console{path}", **options))
 
     async def post(self, path: str, fields: Any = (), *, token: str | None = None, **options: Any) -> Seen:
-        """Send a form of the last page, token included."""
+        """Send a form of the last page, token and id included; `form_id` among the fields stands for another page's."""
         pairs = list(fields.items() if isinstance(fields, Mapping) else fields)
         pairs.append(("token", self.page.token if token is None else token))
+        if self.page.form_id and "form_id" not in dict(pairs):
+            pairs.append(("form_id", self.page.form_id))
         return await self._seen(await self.client.post(f"/console{path}", data=pairs, **options))
 
     async def sign_in(self, kind: str = "all") -> Seen:
@@ -179,7 +189,7 @@ async def console_stack(*, requests: Rate = PLENTY, guesses: Rate = PLENTY) -> A
     reader, statistics = WholeLog(written, outage), MemoryStatistics(outage)
     sender, records, keyring = MemorySender(), MemoryRecords(MemoryBroker()), Keyring([b"k" * 32])
     catalogue, replays = load_catalogue(None), MemoryReplays(clock, outage)
-    names = TopicNames("webhooks", DEFAULT_TIERS)
+    names, claims = TopicNames("webhooks", DEFAULT_TIERS), MemoryIdempotencyStore(outage)
 
     def add(app: Any, asked: Any, limits: Any, own: ManualClock) -> None:
         operations = ConsoleOperations(
@@ -197,7 +207,9 @@ async def console_stack(*, requests: Rate = PLENTY, guesses: Rate = PLENTY) -> A
             clock=own,
             tiers=DEFAULT_TIERS,
         )
-        app.add_subapp("/console", make_console(operations, limits, Sessions(keyring, own, draws("console"))))
+        sessions = Sessions(keyring, own, draws("console"))
+        idempotency = Idempotency(claims, own, keyring, draws("once"))
+        app.add_subapp("/console", make_console(operations, limits, sessions, idempotency))
 
     async with api_stack(
         webhook_store=store,

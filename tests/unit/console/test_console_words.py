@@ -30,6 +30,11 @@ def test_numbers_are_set_apart():
     assert (words.plural(1, "field"), words.plural(2, "field")) == ("1 field", "2 fields")
 
 
+def test_numbers_of_fields_keep_their_digits():
+    """Neither rounded nor set apart, and never with an exponent."""
+    assert [words.exactly(value) for value in (1000.0, 1234.567, 0.5, 1e-7)] == ["1000", "1234.567", "0.5", "0.0000001"]
+
+
 def test_status_codes_have_a_tone_and_none_has_a_word():
     """2xx is good, others bad, no response is none."""
     assert "good" in words.response_code(204)
