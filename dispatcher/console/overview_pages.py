@@ -14,6 +14,7 @@ from dispatcher.core.errors import UnavailableError
 from dispatcher.core.model import Status
 from dispatcher.operations.failed_deliveries import DeadLetters
 from dispatcher.operations.overview import WINDOWS, Overview, Overviews
+from dispatcher.operations.times import rfc3339
 from dispatcher.operations.webhooks import Webhooks
 from dispatcher.ports import WebhookFilter
 
@@ -62,6 +63,7 @@ class OverviewPages:
             "disabled": off.rows,
             "failed": failed,
             "failed_trouble": failed_trouble,
+            "since": rfc3339(overview.buckets[0].at_ms),
             "types": self._catalogue.types,
             "plots": _drawn(overview),
         }

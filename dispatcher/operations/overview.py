@@ -25,6 +25,8 @@ TROUBLED_SECONDS = 30.0
 """For so long it is where a part of it took too long: trying again soon would take as long."""
 MAX_PART_SECONDS = 10.0
 """What takes longer is left out."""
+MAX_MEASURED_AT_ONCE = 4
+"""One overview measures as many of its buckets at a time, so that others' queries come between."""
 
 _MAX_KEPT = 256
 _LONGEST_WAIT_MS = 10 * 86_400_000
@@ -235,13 +237,14 @@ class Overviews:
         """Measure about as many deliveries in each bucket that has any; of all of them where there are few."""
         totals = {at_ms: sum(found.values()) for at_ms, found in counts.items() if found}
         each = max(_FEWEST_A_BUCKET, MAX_MEASURED // max(1, len(totals)))
+        turns = asyncio.Semaphore(MAX_MEASURED_AT_ONCE)
+
+        async def measure(at_ms: int, total: int) -> Sequence[float]:
+            async with turns:
+                return await self._statistics.durations(ids, at_ms, at_ms + bucket_ms, each / total, _MARGIN * each)
+
         async with _together() as group:
-            tasks = {
-                at_ms: group.create_task(
-                    self._statistics.durations(ids, at_ms, at_ms + bucket_ms, each / total, _MARGIN * each)
-                )
-                for at_ms, total in totals.items()
-            }
+            tasks = {at_ms: group.create_task(measure(at_ms, total)) for at_ms, total in totals.items()}
         return {at_ms: Sample(task.result(), max(1.0, totals[at_ms] / each)) for at_ms, task in tasks.items()}
 
     def _backlog(self, waiting: Sequence[WaitingDelivery]) -> tuple[list[TierBacklog], int]:

@@ -140,7 +140,8 @@ async def test_failures_that_take_too_long_to_find_leave_the_rest(browser, conso
     monkeypatch.setattr(DeadLetters, "page", page)
     seen = await browser.get("?window=6h")
     assert (seen.status, seen.text.count('<svg class="plot"')) == (200, 4)
-    assert "Latest failures: Ask for fewer." in seen.words
+    assert "Latest failures: Ask for fewer. Those of the last 6h" in seen.words
+    assert 'href="/console/dead-letters?since=2026-01-15T04:35:00Z"' in seen.text
 
 
 async def test_a_database_that_is_away_is_told_as_such(browser, console):

@@ -8,7 +8,7 @@ from dispatcher.core.errors import UnavailableError
 from dispatcher.core.retry import DEFAULT_TIERS
 from dispatcher.operations import overview as module
 from dispatcher.operations.latency import Latency
-from dispatcher.operations.overview import MAX_MEASURED, MAX_WAITING, Overviews
+from dispatcher.operations.overview import MAX_MEASURED, MAX_MEASURED_AT_ONCE, MAX_WAITING, Overviews
 from dispatcher.ports import WaitingDelivery
 from tests.fakes.api_stack import START_MS, ManualClock, api_stack
 from tests.fakes.console_stack import MemoryStatistics
@@ -208,3 +208,23 @@ async def test_whoever_asks_meanwhile_waits_for_the_same_overview(api, statistic
     clock.ms += 3_999
     assert await overviews.of("acme", "1h") is made
     assert len(statistics.asked) == 1
+
+
+async def test_one_overview_leaves_room_for_others(overviews, statistics):
+    """However many minutes it measures, few of its queries are under way at once."""
+    statistics.found = {START_MS - number * 60_000: {"delivered": 1} for number in range(60)}
+    under_way: list[int] = []
+    most = 0
+
+    async def durations(_, since_ms, *__):
+        nonlocal most
+        under_way.append(since_ms)
+        most = max(most, len(under_way))
+        await asyncio.sleep(0)
+        under_way.remove(since_ms)
+        return [1.0]
+
+    statistics.durations = durations
+    shown = await overviews.of("acme", "1h")
+    assert sum(bucket.latency is not None for bucket in shown.buckets) == 60
+    assert most == MAX_MEASURED_AT_ONCE
