@@ -1,11 +1,13 @@
 """How values are written on pages: times, durations, numbers, statuses."""
 
+import json
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 from markupsafe import Markup
 
+from dispatcher.console.form_times import as_local
 from dispatcher.operations.times import rfc3339
 
 _SECOND_MS = 1000
@@ -97,6 +99,17 @@ def readable(body: bytes) -> str:
     return body.decode("utf-8", "replace")
 
 
+def written(value: object) -> str:
+    """Write a JSON value so that it reads well; what can be no UTF-8, as half a surrogate pair, stays escaped.
+
+    Raises:
+        ValueError: A number has too many digits.
+        RecursionError: It is too deep.
+    """
+    # Python's escape of such a half is JSON's as well.
+    return json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+
+
 def reason(text: str) -> str:
     """Write a reason of the delivery log in words."""
     return text.replace("_", " ")
@@ -125,4 +138,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "reason": reason,
     "short": short,
     "plural": plural,
+    "as_local": as_local,
 }

@@ -42,7 +42,7 @@ class Console:
         deployment: What it belongs to; its worker runs.
         base: Its address, `/console` included.
         workspace: The test's own.
-        key: May read and write.
+        key: May read and write, until `become_read_only`.
         pages: Pages that were opened with `open`.
     """
 
@@ -70,6 +70,11 @@ class Console:
         await page.get_by_label("API key").fill(self.key)
         await page.get_by_role("button", name="Sign in").click()
         await page.wait_for_url(self.base)
+
+    async def become_read_only(self) -> None:
+        """Go on with a key that may read and nothing else."""
+        keys = ApiKeys(MongoApiKeys(self.deployment.connection.api_keys), SystemClock(), draw)
+        self.key = (await keys.create(self.workspace, "auditor", ("read",))).plaintext
 
     @staticmethod
     async def shot(page: Page, name: str, *, full: bool = True) -> None:

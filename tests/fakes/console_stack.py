@@ -1,6 +1,7 @@
 # ruff: noqa: D102 - the ports say what each method promises
 """The console over stores in memory, and a browser without script that keeps cookies and sends forms."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from dispatcher.console.application import ConsoleOperations, make_console
 from dispatcher.console.sessions import Sessions
 from dispatcher.core.delivery_log import LoggedDelivery, shown
+from dispatcher.core.errors import UnavailableError
 from dispatcher.core.retry import DEFAULT_TIERS
 from dispatcher.core.sealing import Keyring
 from dispatcher.core.topics import TopicNames
@@ -56,32 +58,48 @@ class MemoryStatistics:
     Attributes:
         found: Beginning of a part to status to count.
         took: What every part's attempts took.
+        took_at: What those of one part took, by its beginning, where it isn't that.
         waits: What waits.
         asked: Subscription ids of each question.
+        parts: Which part of each beginning was measured, and the limit.
+        slow: Names of questions that take too long.
+        held: Answers come once it is set.
     """
 
     def __init__(self, outage: Outage) -> None:
         self.outage = outage
         self.found: dict[int, dict[str, int]] = {}
         self.took: Sequence[float] = ()
+        self.took_at: dict[int, Sequence[float]] = {}
         self.waits: Sequence[WaitingDelivery] = ()
         self.asked: list[Sequence[str]] = []
+        self.parts: dict[int, tuple[float, int]] = {}
+        self.slow: set[str] = set()
+        self.held = asyncio.Event()
+        self.held.set()
+
+    async def _ask(self, name: str) -> None:
+        await self.held.wait()
+        self.outage.check()
+        if name in self.slow:
+            raise UnavailableError("MongoDB gave up", shown="There is too much. Ask for less.")
 
     async def counts(
         self, subscription_ids: Sequence[str], since_ms: int, until_ms: int, bucket_ms: int
     ) -> Mapping[int, Mapping[str, int]]:
-        self.outage.check()
         self.asked.append(subscription_ids)
+        await self._ask("counts")
         return {at_ms: counts for at_ms, counts in self.found.items() if since_ms <= at_ms < until_ms}
 
     async def durations(
-        self, subscription_ids: Sequence[str], since_ms: int, until_ms: int, limit: int
+        self, subscription_ids: Sequence[str], since_ms: int, until_ms: int, part: float, limit: int
     ) -> Sequence[float]:
-        self.outage.check()
-        return self.took[:limit]
+        await self._ask("durations")
+        self.parts[since_ms] = part, limit
+        return self.took_at.get(since_ms, self.took)
 
     async def waiting(self, subscription_ids: Sequence[str], since_ms: int, limit: int) -> Sequence[WaitingDelivery]:
-        self.outage.check()
+        await self._ask("waiting")
         return self.waits[:limit]
 
 

@@ -1,5 +1,7 @@
 """How values are written on pages."""
 
+import json
+
 from dispatcher.console import words
 
 
@@ -46,3 +48,11 @@ def test_what_is_no_text_stays_readable():
     """Bytes that are no UTF-8 are replaced, long ids cut."""
     assert words.readable(b"a\xff") == "a\ufffd"
     assert (words.short("rpl_0123456789abcdef"), words.short("rpl_1")) == ("rpl_01234567…", "rpl_1")
+
+
+def test_json_is_indented_and_keeps_its_words():
+    """What can be no UTF-8 is escaped: it stays JSON of the same value."""
+    assert words.written({"note": "Grüße"}) == '{\n  "note": "Grüße"\n}'
+    broken = words.written({"note": "ü\ud800"})
+    assert broken == '{\n  "note": "ü\\ud800"\n}'
+    assert json.loads(broken) == {"note": "ü\ud800"}
