@@ -14,7 +14,7 @@ from dispatcher.core.dead_letters import DeadLetter, DeadLetterFilter
 from dispatcher.core.delivery_log import FailedFilter, LogEntry, LoggedDelivery, LoggedState
 from dispatcher.core.endpoint_health import FailingEndpoint, HealthNote
 from dispatcher.core.exchange import Request, Response
-from dispatcher.core.model import RecordHeaders, Subscription, Webhook
+from dispatcher.core.model import ReadHeaders, RecordHeaders, Subscription, Webhook
 from dispatcher.core.reruns import ReplayJob, SourceSpan
 
 T = TypeVar("T")
@@ -525,7 +525,7 @@ class ConsumedRecord(Protocol):
         """Value, or None."""
 
     @property
-    def headers(self) -> RecordHeaders:
+    def headers(self) -> ReadHeaders:
         """Headers, in order."""
 
 

@@ -8,6 +8,8 @@ from functools import lru_cache
 from dispatcher.core.urls import EndpointUrl
 
 RecordHeaders = tuple[tuple[str, bytes], ...]
+ReadHeaders = tuple[tuple[str, bytes | None], ...]
+"""As Kafka hands them out: anybody may have written null."""
 
 WORKSPACE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 """A well-formed workspace id."""

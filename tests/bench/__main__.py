@@ -8,6 +8,7 @@ can be compared are ratios within one run.
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 import uvloop
 
@@ -27,12 +28,12 @@ QUICK = ("validation", "throughput", "latency")
 PHASES = (*QUICK, "waiting", "isolation", "neighbours", "retries", "growth", "subscriptions", "replay", "dead-letters")
 
 
-async def main(events: int, profile: str | None, phases: Sequence[str]) -> None:
+async def main(events: int, profile: str | None, phases: Sequence[str], compiled: Path | None) -> None:
     """Run the phases, in the order of `PHASES`."""
     if "validation" in phases:
         show_validation()
     if set(phases) - {"validation", "dead-letters"}:
-        async with open_rig(print) as rig:
+        async with open_rig(print, compiled) as rig:
             for phase in PHASES:
                 if phase in phases:
                     await show(rig, phase, events, profile)
@@ -77,6 +78,7 @@ if __name__ == "__main__":
     parser.add_argument("--phase", action="append", choices=PHASES, help="only this phase; may be given several times")
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}: two minutes")
     parser.add_argument("--profile", help="write a py-spy profile of the worker (raw stacks) to this file")
+    parser.add_argument("--compiled", type=Path, help="measure the compiled copy in this folder (make compile)")
     arguments = parser.parse_args()
     wanted = arguments.phase or (QUICK if arguments.quick else PHASES)
-    uvloop.run(main(arguments.events, arguments.profile, wanted))
+    uvloop.run(main(arguments.events, arguments.profile, wanted, arguments.compiled and arguments.compiled.resolve()))
