@@ -105,9 +105,9 @@ class ApiStack:
         await response.read()
         return response
 
-    async def create(self, **fields: Any) -> dict[str, Any]:
+    async def create(self, *, key: str = "all", **fields: Any) -> dict[str, Any]:
         """Create a webhook that has at least a URL and events; returns the answer's body."""
-        response = await self.call("POST", "/webhooks", {"url": URL, "events": ["user.created"], **fields})
+        response = await self.call("POST", "/webhooks", {"url": URL, "events": ["user.created"], **fields}, key=key)
         assert response.status == 201, await response.text()
         created: dict[str, Any] = await response.json()
         return created

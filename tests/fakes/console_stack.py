@@ -29,7 +29,14 @@ from tests.fakes.http import MemorySender
 from tests.fakes.kafka import MemoryBroker
 from tests.fakes.log import MemoryDeliveryLog
 from tests.fakes.replays import MemoryRecords, MemoryReplays
-from tests.fakes.stores import MemoryDeliveryLogReader, MemoryWebhookStore, Outage
+from tests.fakes.stores import (
+    MemoryApiKeyStore,
+    MemoryAuditStore,
+    MemoryDeliveryLogReader,
+    MemoryIdempotencyStore,
+    MemoryWebhookStore,
+    Outage,
+)
 
 _TOKEN = re.compile(r'name="token" value="([^"]+)"')
 
@@ -169,6 +176,11 @@ class ConsoleStack:
     reader: WholeLog
     statistics: MemoryStatistics
     server: TestServer
+    store: MemoryWebhookStore
+    written: MemoryDeliveryLog
+    key_store: MemoryApiKeyStore
+    audit_store: MemoryAuditStore
+    claims: MemoryIdempotencyStore
 
 
 @asynccontextmanager
@@ -180,6 +192,7 @@ async def console_stack(*, requests: Rate = PLENTY, guesses: Rate = PLENTY) -> A
     sender, records, keyring = MemorySender(), MemoryRecords(MemoryBroker()), Keyring([b"k" * 32])
     catalogue, replays = load_catalogue(None), MemoryReplays(clock, outage)
     names = TopicNames("webhooks", DEFAULT_TIERS)
+    key_store, audit_store, claims = MemoryApiKeyStore(outage), MemoryAuditStore(outage), MemoryIdempotencyStore(outage)
 
     def add(app: Any, asked: Any, limits: Any, own: ManualClock) -> None:
         operations = ConsoleOperations(
@@ -201,6 +214,9 @@ async def console_stack(*, requests: Rate = PLENTY, guesses: Rate = PLENTY) -> A
 
     async with api_stack(
         webhook_store=store,
+        api_key_store=key_store,
+        audit_store=audit_store,
+        idempotency_store=claims,
         log=reader,
         outage=outage,
         catalogue=catalogue,
@@ -215,4 +231,5 @@ async def console_stack(*, requests: Rate = PLENTY, guesses: Rate = PLENTY) -> A
         jar = CookieJar(unsafe=True)
         async with TestClient(api.client.server, cookie_jar=jar) as client:
             browser = Browser(client, api.keys)
-            yield ConsoleStack(api, browser, sender, records, replays, reader, statistics, api.client.server)
+            stores = (store, written, key_store, audit_store, claims)
+            yield ConsoleStack(api, browser, sender, records, replays, reader, statistics, api.client.server, *stores)
