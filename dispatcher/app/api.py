@@ -43,10 +43,11 @@ from dispatcher.operations.audit import Audit
 from dispatcher.operations.catalogue import load_catalogue
 from dispatcher.operations.deliveries import Deliveries
 from dispatcher.operations.failed_deliveries import DeadLetters
+from dispatcher.operations.gates import Gate, make_gate_of_reads
 from dispatcher.operations.idempotency import Idempotency
 from dispatcher.operations.inspection import Inspections
 from dispatcher.operations.overview import Overviews
-from dispatcher.operations.rate_limits import RateLimits
+from dispatcher.operations.rate_limits import EventTestLimits, RateLimits, rate_limits_of
 from dispatcher.operations.redelivery import Redeliveries
 from dispatcher.operations.replays import Replays
 from dispatcher.operations.rotation import SecretRotation
@@ -73,11 +74,12 @@ def build_api(settings: Settings, connection: Connection, *, limits: RateLimits 
     catalogue = load_catalogue(settings.catalogue.schemas_dir)
     kafka, sender = LateKafka(settings), sender_of(settings)
     clock, keyring = SystemClock(), Keyring(settings.encryption_keys)
-    operations = _operations(settings, connection, catalogue, kafka, sender)
+    reads = make_gate_of_reads()
+    operations = _operations(settings, connection, catalogue, kafka, sender, reads)
     idempotency = Idempotency(MongoIdempotency(connection.idempotency), clock, keyring, draw)
-    limits = limits or RateLimits(clock)
-    app = make_api(operations, idempotency, limits)
-    asked = _console_operations(settings, connection, operations, kafka)
+    limits = limits or rate_limits_of(settings.quotas, clock)
+    app = make_api(operations, idempotency, limits, settings.server.trusted_proxies)
+    asked = _console_operations(settings, connection, operations, kafka, reads)
     _add_console(app, asked, limits, Sessions(keyring, clock, draw))
 
     async def close(_: web.Application) -> None:
@@ -98,7 +100,12 @@ def _add_console(app: web.Application, operations: ConsoleOperations, limits: Ra
 
 
 def _operations(
-    settings: Settings, connection: Connection, catalogue: Catalogue, kafka: LateKafka, sender: Sender
+    settings: Settings,
+    connection: Connection,
+    catalogue: Catalogue,
+    kafka: LateKafka,
+    sender: Sender,
+    reads: Gate,
 ) -> Operations:
     clock, keyring, send = SystemClock(), Keyring(settings.encryption_keys), settings.send
     names = TopicNames(settings.topics.prefix, settings.topics.tiers)
@@ -108,21 +115,41 @@ def _operations(
     replays = Replays(MongoReplays(connection.replays), store, clock, draw, audit=audit)
     policy = AddressPolicy(send.allow_http, send.allowed_networks, send.allowed_ports)
     return Operations(
-        webhooks=Webhooks(store, clock, policy, keyring, draw, known_types=lambda: catalogue.types, audit=audit),
+        webhooks=Webhooks(
+            store,
+            clock,
+            policy,
+            keyring,
+            draw,
+            known_types=lambda: catalogue.types,
+            audit=audit,
+            most=settings.quotas.webhooks,
+        ),
         deliveries=Deliveries(pages, store),
-        keys=ApiKeys(MongoApiKeys(connection.api_keys), clock, draw, audit=audit),
+        keys=ApiKeys(MongoApiKeys(connection.api_keys), clock, draw, audit=audit, most=settings.quotas.api_keys),
         audit=audit,
         catalogue=catalogue,
-        tests=EventTests(store, catalogue, sender, log_writer, keyring, clock, draw, send.user_agent),
+        tests=EventTests(
+            store,
+            catalogue,
+            sender,
+            log_writer,
+            keyring,
+            clock,
+            draw,
+            send.user_agent,
+            limits=EventTestLimits(clock, per_minute=settings.quotas.test_events_per_minute),
+            audit=audit,
+        ),
         rotation=SecretRotation(store, clock, keyring, draw, audit=audit),
         redeliveries=Redeliveries(store, pages, log_writer, kafka, kafka, names, clock, draw, audit=audit),
         replays=replays,
-        letters=DeadLetters(MongoFailedDeliveries(connection.deliveries), replays, clock, audit=audit),
+        letters=DeadLetters(MongoFailedDeliveries(connection.deliveries), replays, clock, audit=audit, reads=reads),
     )
 
 
 def _console_operations(
-    settings: Settings, connection: Connection, operations: Operations, kafka: LateKafka
+    settings: Settings, connection: Connection, operations: Operations, kafka: LateKafka, reads: Gate
 ) -> ConsoleOperations:
     clock, tiers = SystemClock(), settings.topics.tiers
     statistics = MongoDeliveryStatistics(connection.deliveries)
@@ -137,7 +164,7 @@ def _console_operations(
         inspections=Inspections(kafka, settings.send.user_agent),
         replays=operations.replays,
         letters=operations.letters,
-        overviews=Overviews(MongoWebhooks(connection.webhooks), statistics, clock, tiers),
+        overviews=Overviews(MongoWebhooks(connection.webhooks), statistics, clock, tiers, reads=reads),
         clock=clock,
         tiers=tiers,
     )

@@ -86,7 +86,8 @@ class ActionPages:
         location = f"/console/webhooks/{webhook_id}/test"
         log = _log_of(visit.form.get("log", ""))
         try:
-            result = await self._tests.send(visit.caller.workspace_id, webhook_id, {"type": event_type or None})
+            sent, by = {"type": event_type or None}, actor_of(visit.caller)
+            result = await self._tests.send(visit.caller.workspace_id, webhook_id, sent, by=by)
         except InvalidInputError as error:
             return self._frame.go(request, visit, location, Flash(f"Nothing was sent: {error}.", "bad"))
         log = [result.delivery_id, *log][:TEST_LOG]

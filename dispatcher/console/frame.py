@@ -98,7 +98,7 @@ class Frame:
     async def _answered(self, request: web.Request, visit: Visit, page: Page) -> web.StreamResponse:
         visit, spent = self._with_flash(request, visit)
         try:
-            self._limits.take_request(visit.caller.id)
+            self._limits.take_request(visit.caller)
             _check_scope(visit.caller, page.scope)
             if page.method == "POST":
                 visit = replace(visit, form=await self.read_form(request, visit.session))

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from dispatcher.core.delivery_log import DeliveryStatus
 from dispatcher.core.model import RetryTier
 from dispatcher.core.retry import waited_in
+from dispatcher.operations.gates import Gate, make_gate_of_reads
 from dispatcher.ports import Clock, DeliveryStatistics, WaitingDelivery, WebhookStore
 
 MAX_WEBHOOKS = 1000
@@ -22,6 +23,8 @@ _PAGE = 200
 _MAX_KEPT = 256
 _LONGEST_WAIT_MS = 10 * 86_400_000
 _FEWEST_A_BUCKET = 20
+_QUERIES_AT_ONCE = 2
+"""Of one overview, so that another's don't stand behind all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +143,19 @@ class Overviews:
         statistics: The delivery log.
         clock: Time.
         tiers: The schedule.
+        reads: Bounds how much that goes through many deliveries is under way; None: a gate of its own.
     """
 
     def __init__(
-        self, webhooks: WebhookStore, statistics: DeliveryStatistics, clock: Clock, tiers: Sequence[RetryTier]
+        self,
+        webhooks: WebhookStore,
+        statistics: DeliveryStatistics,
+        clock: Clock,
+        tiers: Sequence[RetryTier],
+        *,
+        reads: Gate | None = None,
     ) -> None:
+        self._reads = reads or make_gate_of_reads()
         self._webhooks = webhooks
         self._statistics = statistics
         self._clock = clock
@@ -159,17 +170,26 @@ class Overviews:
             window: One of `WINDOWS`.
 
         Raises:
+            TooManyRequestsError: Too much is counted for this workspace already.
             UnavailableError: The store is out of reach, or there is too much to go through.
         """
-        now = self._clock.monotonic()
-        kept = self._kept.get((workspace_id, window))
-        if kept is not None and now - kept[0] < FRESH_SECONDS:
-            return kept[1]
-        made = await self._made(workspace_id, window)
+        kept = self._fresh(workspace_id, window)
+        if kept is not None:
+            return kept
+        async with self._reads.enter(workspace_id):
+            # Somebody else of the workspace may have had it made while this one waited.
+            kept, now = self._fresh(workspace_id, window), self._clock.monotonic()
+            if kept is not None:
+                return kept
+            made = await self._made(workspace_id, window)
         if len(self._kept) >= _MAX_KEPT:
             self._kept.clear()
         self._kept[workspace_id, window] = (now, made)
         return made
+
+    def _fresh(self, workspace_id: str, window: str) -> Overview | None:
+        at, overview = self._kept.get((workspace_id, window), (0.0, None))
+        return overview if self._clock.monotonic() - at < FRESH_SECONDS else None
 
     async def _made(self, workspace_id: str, name: str) -> Overview:
         window, now_ms = WINDOWS[name], self._clock.now_ms()
@@ -184,9 +204,13 @@ class Overviews:
         starts = range(since_ms, until_ms, window.bucket_ms)
         measured = [at_ms for at_ms in starts if counts.get(at_ms)]
         each = max(_FEWEST_A_BUCKET, MAX_MEASURED // max(1, len(measured)))
-        durations = await asyncio.gather(
-            *(self._statistics.durations(ids, at_ms, at_ms + window.bucket_ms, each) for at_ms in measured)
-        )
+        few = asyncio.Semaphore(_QUERIES_AT_ONCE)
+
+        async def durations_of(at_ms: int) -> Sequence[float]:
+            async with few:
+                return await self._statistics.durations(ids, at_ms, at_ms + window.bucket_ms, each)
+
+        durations = await asyncio.gather(*map(durations_of, measured))
         by_start = dict(zip(measured, durations, strict=True))
         backlog, at_once = self._backlog(waiting)
         return Overview(
