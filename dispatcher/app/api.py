@@ -14,6 +14,7 @@ from dispatcher.app.clock import SystemClock, draw
 from dispatcher.app.connections import mongo_connection, sender_of
 from dispatcher.app.late_kafka import LateKafka
 from dispatcher.app.logging import configure
+from dispatcher.app.open_files import allow_open_files
 from dispatcher.app.resolve import resolve_settings
 from dispatcher.app.serving import Listener, listen
 from dispatcher.app.supervisor import call_on_signals
@@ -212,6 +213,7 @@ def main(*, local: bool) -> int:
         The exit code.
     """
     settings = resolve_settings((Need.MONGO, Need.ENCRYPTION_KEYS), run_local=local)
+    allow_open_files()
     configure(settings.log)
 
     async def serve() -> None:
