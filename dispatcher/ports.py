@@ -231,9 +231,19 @@ class DeliveryStatistics(Protocol):
         """Return how many deliveries were created in each part of a time: its beginning to status to count."""
 
     async def durations(
-        self, subscription_ids: Sequence[str], since_ms: int, until_ms: int, limit: int
+        self, subscription_ids: Sequence[str], since_ms: int, until_ms: int, part: float, limit: int
     ) -> Sequence[float]:
-        """Return how long attempts of at most `limit` deliveries took that were created then, ms."""
+        """Return how long attempts took of about one `part` of the deliveries that were created then, ms.
+
+        Each delivery has the same chance, whosever it is and whatever became of it; the choice is the same each time.
+
+        Args:
+            subscription_ids: Whose deliveries.
+            since_ms: Their beginning.
+            until_ms: Their end, left out.
+            part: Above 0; from 1 on, all of them.
+            limit: Never more deliveries.
+        """
 
     async def waiting(self, subscription_ids: Sequence[str], since_ms: int, limit: int) -> Sequence[WaitingDelivery]:
         """Return at most `limit` deliveries created since then that wait for an attempt."""
@@ -264,6 +274,12 @@ class WebhookStore(Protocol):
 
     async def get(self, workspace_id: str, webhook_id: str) -> Webhook | None:
         """Return a webhook of this workspace, or None."""
+
+    async def some(self, workspace_id: str, webhook_ids: Sequence[str]) -> Sequence[Webhook]:
+        """Return those of these webhooks that are this workspace's, in any order."""
+
+    async def ids(self, workspace_id: str, limit: int) -> Sequence[str]:
+        """Return the ids of at most `limit` of a workspace's webhooks, newest first."""
 
     async def page(
         self, workspace_id: str, cursor: str | None, limit: int, *, wanted: WebhookFilter | None = None

@@ -3,7 +3,6 @@
 Source: draft-ietf-httpapi-idempotency-key-header.
 """
 
-import asyncio
 import re
 
 from aiohttp import web
@@ -12,7 +11,7 @@ from dispatcher.api.bodies import read_body
 from dispatcher.api.problems import ProblemError, answer_problems
 from dispatcher.api.routes import AuthenticatedHandler
 from dispatcher.core.errors import InvalidInputError
-from dispatcher.operations.idempotency import Begun, FinalAnswer, Idempotency, OtherRequest, UnderWay
+from dispatcher.operations.idempotency import WAIT_SECONDS, Begun, FinalAnswer, Idempotency, OtherRequest, UnderWay
 from dispatcher.ports import ApiKey
 
 IDEMPOTENCY_KEY_HEADER = "Idempotency-Key"
@@ -20,11 +19,6 @@ REPLAYED_HEADER = "Idempotency-Replayed"
 KEY_PATTERN = "^[!-~](?:[ -~]{0,253}[!-~])?$"
 
 _KEY = re.compile(KEY_PATTERN[1:-1])
-WAIT_SECONDS = 15.0
-"""How long a request waits for the answer to the same one that is under way, here or in another process."""
-
-_FIRST_LOOK_SECONDS = 0.05
-_LATER_LOOK_SECONDS = 0.5
 _RETRY_AFTER_SECONDS = 1
 # What the same request meets again, whenever it is sent; all else may be another time's answer. Not 415: it is the
 # header's fault, and a key stands for path, query and body.
@@ -49,7 +43,7 @@ def idempotent(idempotency: Idempotency, handler: AuthenticatedHandler) -> Authe
             )
         asked = request.query_string.encode("utf-8", "surrogatepass") + b"\n" + await read_body(request)
         call = f"{request.method} {request.path}"
-        match await _begin(idempotency, caller.workspace_id, call, sent[0], asked):
+        match await idempotency.begin_when_free(caller.workspace_id, call, sent[0], asked, wait_seconds=WAIT_SECONDS):
             case FinalAnswer() as answer:
                 headers = {**answer.headers, REPLAYED_HEADER: "true"}
                 return web.Response(status=answer.status, body=answer.body, headers=headers)
@@ -67,19 +61,6 @@ def idempotent(idempotency: Idempotency, handler: AuthenticatedHandler) -> Authe
                 return await _do(idempotency, begun, handler, request, caller)
 
     return serve
-
-
-async def _begin(
-    idempotency: Idempotency, workspace_id: str, call: str, key: str, asked: bytes
-) -> Begun | FinalAnswer | UnderWay | OtherRequest:
-    loop = asyncio.get_running_loop()
-    deadline, pause = loop.time() + WAIT_SECONDS, _FIRST_LOOK_SECONDS
-    while True:
-        found = await idempotency.begin(workspace_id, call, key, asked)
-        if not isinstance(found, UnderWay) or loop.time() >= deadline:
-            return found
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, _LATER_LOOK_SECONDS)
 
 
 async def _do(

@@ -44,7 +44,6 @@ from dispatcher.operations.audit import Audit
 from dispatcher.operations.catalogue import load_catalogue
 from dispatcher.operations.deliveries import Deliveries
 from dispatcher.operations.failed_deliveries import DeadLetters
-from dispatcher.operations.gates import Gate, make_gate_of_reads
 from dispatcher.operations.idempotency import Idempotency
 from dispatcher.operations.inspection import Inspections
 from dispatcher.operations.overview import Overviews
@@ -75,13 +74,12 @@ def build_api(settings: Settings, connection: Connection, *, limits: RateLimits 
     catalogue = load_catalogue(settings.catalogue.schemas_dir)
     kafka, sender = LateKafka(settings), sender_of(settings)
     clock, keyring = SystemClock(), Keyring(settings.encryption_keys)
-    reads = make_gate_of_reads()
-    operations = _operations(settings, connection, catalogue, kafka, sender, reads)
+    operations = _operations(settings, connection, catalogue, kafka, sender)
     idempotency = Idempotency(MongoIdempotency(connection.idempotency), clock, keyring, draw)
     limits = limits or rate_limits_of(settings.quotas, clock)
     app = make_api(operations, idempotency, limits, settings.server.trusted_proxies)
-    asked = _console_operations(settings, connection, operations, kafka, reads)
-    _add_console(app, asked, limits, Sessions(keyring, clock, draw))
+    asked = _console_operations(settings, connection, operations, kafka)
+    _add_console(app, make_console(asked, limits, Sessions(keyring, clock, draw), idempotency))
 
     async def close(_: web.Application) -> None:
         await sender.close()
@@ -91,8 +89,8 @@ def build_api(settings: Settings, connection: Connection, *, limits: RateLimits 
     return app
 
 
-def _add_console(app: web.Application, operations: ConsoleOperations, limits: RateLimits, sessions: Sessions) -> None:
-    app.add_subapp(HOME, make_console(operations, limits, sessions))
+def _add_console(app: web.Application, console: web.Application) -> None:
+    app.add_subapp(HOME, console)
 
     async def to_console(_: web.Request) -> web.Response:
         return web.Response(status=303, headers={"Location": HOME})
@@ -106,7 +104,6 @@ def _operations(
     catalogue: Catalogue,
     kafka: LateKafka,
     sender: Sender,
-    reads: Gate,
 ) -> Operations:
     clock, keyring, send = SystemClock(), Keyring(settings.encryption_keys), settings.send
     names = TopicNames(settings.topics.prefix, settings.topics.tiers)
@@ -145,12 +142,12 @@ def _operations(
         rotation=SecretRotation(store, clock, keyring, draw, audit=audit),
         redeliveries=Redeliveries(store, pages, log_writer, kafka, kafka, names, clock, draw, audit=audit),
         replays=replays,
-        letters=DeadLetters(MongoFailedDeliveries(connection.deliveries), replays, clock, audit=audit, reads=reads),
+        letters=DeadLetters(MongoFailedDeliveries(connection.deliveries), replays, clock, audit=audit),
     )
 
 
 def _console_operations(
-    settings: Settings, connection: Connection, operations: Operations, kafka: LateKafka, reads: Gate
+    settings: Settings, connection: Connection, operations: Operations, kafka: LateKafka
 ) -> ConsoleOperations:
     clock, tiers = SystemClock(), settings.topics.tiers
     statistics = MongoDeliveryStatistics(connection.deliveries)
@@ -165,7 +162,7 @@ def _console_operations(
         inspections=Inspections(kafka, settings.send.user_agent),
         replays=operations.replays,
         letters=operations.letters,
-        overviews=Overviews(MongoWebhooks(connection.webhooks), statistics, clock, tiers, reads=reads),
+        overviews=Overviews(MongoWebhooks(connection.webhooks), statistics, clock, tiers),
         clock=clock,
         tiers=tiers,
     )

@@ -1,5 +1,6 @@
 """What is done with a webhook: test it, rotate its secret, switch it on and off, delete it."""
 
+import asyncio
 import re
 from collections.abc import Sequence
 from urllib.parse import urlencode
@@ -7,21 +8,32 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from dispatcher.console.backfill_offer import page_after
+from dispatcher.console.forms import to_type_again
 from dispatcher.console.frame import Frame, sentence
 from dispatcher.console.routes import Page, Visit
 from dispatcher.console.sessions import Flash
+from dispatcher.console.webhook_form import revision_of, with_warnings
 from dispatcher.core.catalogue import Catalogue
-from dispatcher.core.delivery_log import LoggedDelivery
-from dispatcher.core.errors import ConflictError, InvalidInputError, NotFoundError
+from dispatcher.core.delivery_log import DeliveryStatus, LoggedDelivery
+from dispatcher.core.errors import ChangedError, ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from dispatcher.core.model import Status
 from dispatcher.operations.audit import actor_of
 from dispatcher.operations.deliveries import Deliveries
 from dispatcher.operations.rotation import SecretRotation
 from dispatcher.operations.test_events import EventTests
 from dispatcher.operations.webhooks import Webhooks
+from dispatcher.ports import DeliveryFilter
 
 TEST_LOG = 8
 """How many results the test log shows: it is kept in the page's URL."""
-OVERLAPS = (("0", "ends at once"), ("3600", "1 hour"), ("86400", "1 day"), ("604800", "7 days"))
+OVERLAPS = (("3600", "1 hour"), ("86400", "1 day"), ("604800", "7 days"), ("0", "ends at once"))
+OVERLAP = "86400"
+"""What is chosen already: a receiver has a day to learn the new secret."""
+COUNTED = 50
+"""So many waiting deliveries are counted; more are "50 or more"."""
+COUNT_SECONDS = 2.0
+
+_NO_OVERLAP = "choose how long the former secret signs too"
 
 _DELIVERY_ID = re.compile(r"del_[a-z0-9]{26}")
 
@@ -61,6 +73,7 @@ class ActionPages:
             Page("POST", "/webhooks/{id}/test", self.send, "write"),
             Page("GET", "/webhooks/{id}/rotate", self.ask_rotate, "write"),
             Page("POST", "/webhooks/{id}/rotate", self.rotate, "write"),
+            Page("GET", "/webhooks/{id}/deactivate", self.ask_deactivate, "write"),
             Page("POST", "/webhooks/{id}/status", self.set_status, "write"),
             Page("GET", "/webhooks/{id}/delete", self.ask_delete, "write"),
             Page("POST", "/webhooks/{id}/delete", self.delete, "write"),
@@ -101,20 +114,29 @@ class ActionPages:
     async def rotate(self, request: web.Request, visit: Visit) -> web.Response:
         """Rotate the secret; the webhook's page shows the new one, once."""
         webhook_id = request.match_info["id"]
-        overlap, secret = visit.form.get("overlap_seconds", "0"), visit.form.get("secret", "").strip()
-        sent = {"overlap_seconds": int(overlap) if overlap in dict(OVERLAPS) else 0, "secret": secret or None}
+        overlap, secret = visit.form.get("overlap_seconds", ""), visit.form.get("secret", "").strip()
+        if overlap not in dict(OVERLAPS):
+            return await self._rotation_form(request, visit, {"overlap_seconds": _NO_OVERLAP}, status=422)
+        sent = {"overlap_seconds": int(overlap), "secret": secret or None}
+        only = revision_of(visit.form)
         try:
             rotated = await self._rotation.rotate(
-                visit.caller.workspace_id, webhook_id, sent, by=actor_of(visit.caller)
+                visit.caller.workspace_id, webhook_id, sent, only=only, by=actor_of(visit.caller)
             )
         except InvalidInputError as error:
             return await self._rotation_form(request, visit, error.fields, status=422)
+        except ChangedError:
+            return await self._rotation_form(request, visit, {}, status=409, changed=True)
         except ConflictError as error:
             return await self._rotation_form(request, visit, {"secret": sentence(str(error))}, status=409)
         ends = rotated.overlap_ends_at_ms is not None
         text = "The secret was rotated. The former one signs too until it ends." if ends else "The secret was rotated."
-        flash = Flash(text, "good", rotated.secret, webhook_id)
+        flash = Flash(with_warnings(text, rotated.warnings, rotated.webhook), "good", rotated.secret, webhook_id)
         return self._frame.go(request, visit, f"/console/webhooks/{webhook_id}", flash)
+
+    async def ask_deactivate(self, request: web.Request, visit: Visit) -> web.Response:
+        """Ask whether a webhook is to be deactivated, and say what that does to what waits."""
+        return await self._deactivation_form(request, visit)
 
     async def set_status(self, request: web.Request, visit: Visit) -> web.Response:
         """Activate or deactivate a webhook."""
@@ -122,40 +144,80 @@ class ActionPages:
         location = f"/console/webhooks/{webhook_id}"
         try:
             changed = await self._webhooks.update(
-                visit.caller.workspace_id, webhook_id, {"status": status}, by=actor_of(visit.caller)
+                visit.caller.workspace_id,
+                webhook_id,
+                {"status": status},
+                only=revision_of(visit.form),
+                by=actor_of(visit.caller),
             )
         except InvalidInputError as error:
             return self._frame.go(request, visit, location, Flash(f"Nothing was changed: {error}.", "bad"))
-        text = {
+        except ChangedError:
+            if status == Status.INACTIVE:
+                return await self._deactivation_form(request, visit, status=409, changed=True)
+            text = (
+                "Nothing was changed: somebody else changed the webhook since you opened its page. Look, and try again."
+            )
+            return self._frame.go(request, visit, location, Flash(text, "bad"))
+        texts = {
             "active": "Active: new events are delivered from now on. Those from before come with a replay.",
             "inactive": "Inactive: nothing is sent any more. What waits is skipped when it is due.",
         }
-        return self._frame.go(request, visit, page_after(changed), Flash(text[status]))
+        return self._frame.go(request, visit, page_after(changed), Flash(texts[status]))
 
     async def ask_delete(self, request: web.Request, visit: Visit) -> web.Response:
         """Ask whether a webhook is to be deleted."""
         webhook = await self._webhooks.get(visit.caller.workspace_id, request.match_info["id"])
-        return self._frame.page(request, visit, "delete.html", {"webhook": webhook})
+        return self._frame.page(request, visit, "delete.html", {"webhook": webhook, "changed": False})
 
     async def delete(self, request: web.Request, visit: Visit) -> web.Response:
         """Delete a webhook."""
         workspace_id, webhook_id = visit.caller.workspace_id, request.match_info["id"]
         webhook = await self._webhooks.get(workspace_id, webhook_id)
-        await self._webhooks.delete(workspace_id, webhook_id, by=actor_of(visit.caller))
+        try:
+            await self._webhooks.delete(
+                workspace_id, webhook_id, only=revision_of(visit.form), by=actor_of(visit.caller)
+            )
+        except ChangedError:
+            webhook = await self._webhooks.get(workspace_id, webhook_id)
+            return self._frame.page(request, visit, "delete.html", {"webhook": webhook, "changed": True}, status=409)
         flash = Flash(f"{webhook.name or webhook_id} was deleted.")
         return self._frame.go(request, visit, "/console/webhooks", flash)
 
     async def _rotation_form(
-        self, request: web.Request, visit: Visit, problems: dict[str, str], *, status: int = 200
+        self,
+        request: web.Request,
+        visit: Visit,
+        problems: dict[str, str],
+        *,
+        status: int = 200,
+        changed: bool = False,
     ) -> web.Response:
         webhook = await self._webhooks.get(visit.caller.workspace_id, request.match_info["id"])
         values = {
             "webhook": webhook,
             "overlaps": OVERLAPS,
-            "values": {"overlap_seconds": visit.form.get("overlap_seconds", "0")},
-            "problems": problems,
+            "values": {"overlap_seconds": visit.form.get("overlap_seconds", OVERLAP)},
+            "problems": {**to_type_again(visit.form), **problems},
+            "changed": changed,
         }
         return self._frame.page(request, visit, "rotate.html", values, status=status)
+
+    async def _deactivation_form(
+        self, request: web.Request, visit: Visit, *, status: int = 200, changed: bool = False
+    ) -> web.Response:
+        workspace_id, webhook_id = visit.caller.workspace_id, request.match_info["id"]
+        webhook = await self._webhooks.get(workspace_id, webhook_id)
+        retrying, waiting, more = DeliveryFilter(status=DeliveryStatus.RETRYING), None, False
+        try:
+            # One that has a long log and nothing that waits may take long to count: the question doesn't hang on it.
+            async with asyncio.timeout(COUNT_SECONDS):
+                page = await self._deliveries.page(workspace_id, webhook_id, retrying, None, COUNTED)
+            waiting, more = len(page.rows), page.next_cursor is not None
+        except (TimeoutError, UnavailableError):
+            waiting = None
+        values = {"webhook": webhook, "waiting": waiting, "more": more, "changed": changed}
+        return self._frame.page(request, visit, "deactivate.html", values, status=status)
 
     async def _results(self, workspace_id: str, webhook_id: str, ids: Sequence[str]) -> list[LoggedDelivery]:
         results = []

@@ -1,7 +1,7 @@
 """Dead letters: what failed for good and nobody dealt with; look into it, send it again, mark it as handled."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
 from aiohttp import web
@@ -81,7 +81,7 @@ class DeadLetterPages:
         counts = counts_of(summary, {} if problems else filters)
         ids = {row.subscription_id for row in page.rows} | {each.value for each in counts["Webhook"]}
         only = filters.get("subscription")
-        hooks = await self._hooks(workspace_id, ids if only is None else {*ids, only})
+        hooks = await self._webhooks.some(workspace_id, ids if only is None else {*ids, only})
         values = {
             "rows": page.rows,
             "summary": summary,
@@ -104,7 +104,7 @@ class DeadLetterPages:
             letter = await self._letters.get(workspace_id, request.match_info["id"])
         except NotFoundError:
             return self._frame.problem(request, visit, 404, _NO_MORE)
-        hooks = await self._hooks(workspace_id, {letter.subscription_id})
+        hooks = await self._webhooks.some(workspace_id, {letter.subscription_id})
         attempts = _attempts(letter)
         chosen = urlencode({"subscription": letter.subscription_id, DELIVERY: letter.delivery_id})
         values = {
@@ -181,7 +181,7 @@ class DeadLetterPages:
         summary = await self._letters.summary(workspace_id, wanted)
         counted = summary.by_webhook[:COUNTED]
         only = wanted.subscription_id
-        hooks = await self._hooks(workspace_id, {each.value for each in counted} | ({only} if only else set()))
+        hooks = await self._webhooks.some(workspace_id, {each.value for each in counted} | ({only} if only else set()))
         shown = {
             "summary": summary,
             "counted": counted,
@@ -196,19 +196,6 @@ class DeadLetterPages:
             "idle": _idle(hooks[only]) if only else "",
         }
         return self._frame.page(request, visit, template, shown, status=status)
-
-    async def _hooks(self, workspace_id: str, ids: Iterable[str]) -> dict[str, Webhook | None]:
-        """Return webhooks by id; None stands for one that was deleted."""
-        wanted = list(ids)
-        return dict(
-            zip(wanted, await asyncio.gather(*(self._hook(workspace_id, each) for each in wanted)), strict=True)
-        )
-
-    async def _hook(self, workspace_id: str, webhook_id: str) -> Webhook | None:
-        try:
-            return await self._webhooks.get(workspace_id, webhook_id)
-        except NotFoundError:
-            return None
 
 
 def _idle(webhook: Webhook | None) -> str:

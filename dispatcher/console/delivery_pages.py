@@ -10,6 +10,7 @@ from dispatcher.console.paging import ROWS, cursor_of, filters_of, links
 from dispatcher.console.routes import Page, Visit
 from dispatcher.console.sessions import Flash
 from dispatcher.console.timeline import steps_of
+from dispatcher.console.words import written
 from dispatcher.core.catalogue import Catalogue
 from dispatcher.core.delivery_log import TERMINAL, DeliveryStatus, LoggedAttempt, LoggedDelivery
 from dispatcher.core.errors import ConflictError, GoneError, InvalidInputError, NotFoundError
@@ -140,7 +141,7 @@ def _indented(body: bytes | None) -> str:
     if body is None or len(body) > MAX_INDENTED_BYTES:
         return ""
     try:
-        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+        return written(json.loads(body))
     except (ValueError, RecursionError):
         return ""
 

@@ -71,7 +71,8 @@ class Drawing:
         text = self._environment.get_template(template).render(shown)
         return web.Response(
             status=status,
-            body=text.encode("utf-8"),
+            # What can be no UTF-8 shall cost a character, not the page.
+            body=text.encode("utf-8", "backslashreplace"),
             content_type="text/html",
             charset="utf-8",
             headers=SECURITY_HEADERS,

@@ -1,12 +1,11 @@
 """The event catalogue: what can be sent, and what it looks like."""
 
-import json
-
 from aiohttp import web
 
 from dispatcher.console import webhook_form
 from dispatcher.console.frame import Frame
 from dispatcher.console.routes import Page, Visit
+from dispatcher.console.words import written
 from dispatcher.core.catalogue import Catalogue
 
 
@@ -44,9 +43,5 @@ class EventTypePages:
         entry = self._catalogue.get(request.match_info["type"])
         if entry is None:
             raise web.HTTPNotFound
-        values = {"entry": entry, "sample": _written(entry.sample), "schema": _written(entry.schema)}
+        values = {"entry": entry, "sample": written(entry.sample), "schema": written(entry.schema)}
         return self._frame.page(request, visit, "event_type.html", values)
-
-
-def _written(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -1,13 +1,12 @@
 """What stands around every page: who is signed in, whether a form is ours, and what becomes of errors."""
 
-import asyncio
-import hmac
+import contextlib
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 
 import structlog
 from aiohttp import web
@@ -15,8 +14,18 @@ from aiohttp.typedefs import Handler
 from multidict import MultiDict
 
 from dispatcher.console.drawing import SECURITY_HEADERS, Drawing
+from dispatcher.console.forms import FORM_ID, SECRETS, TOKEN, Refusal, check_token, content_of, read_fields
+from dispatcher.console.once import LEFT_FLASH, Once
 from dispatcher.console.routes import Page, Visit
-from dispatcher.console.sessions import SESSION_SECONDS, SIGN_IN_SECONDS, Flash, Session, Sessions, shortened
+from dispatcher.console.sessions import (
+    FLASH_SECONDS,
+    SESSION_SECONDS,
+    SIGN_IN_SECONDS,
+    Flash,
+    Session,
+    Sessions,
+    shortened,
+)
 from dispatcher.core.errors import (
     ConflictError,
     GoneError,
@@ -36,31 +45,14 @@ SESSION_COOKIE = "dispatcher_session"
 SIGN_IN_COOKIE = "dispatcher_sign_in"
 """Beside the session's: who opens the sign-in page stays signed in."""
 FLASH_COOKIE = "dispatcher_flash"
-TOKEN = "token"  # noqa: S105 - a field's name
+SECRET_COOKIE = "dispatcher_shown_once"  # noqa: S105 - a name
+"""Of one webhook's page: its path keeps two webhooks' secrets apart."""
 LIVE_HEADER = "X-Live"
 """Sent by the script when it looks again at a page: that isn't the reader's seeing it."""
-MAX_FORM_BYTES = 64 * 1024
-MAX_FORM_FIELDS = 500
-FORM_SECONDS = 10
 
 _MAX_FLASH_TEXT = 400
 _MAX_PATH_CHARS = 256
-_OWN_SITES = frozenset({"same-origin", "none"})
 _log = structlog.get_logger(__name__)
-
-
-class Refusal(Exception):  # noqa: N818 - an answer more than an error
-    """A request that ends with a page that says why.
-
-    Args:
-        status: 4xx.
-        text: What is wrong, and what to do.
-    """
-
-    def __init__(self, status: int, text: str) -> None:
-        self.status = status
-        self.text = text
-        super().__init__(text)
 
 
 class Frame:
@@ -71,13 +63,15 @@ class Frame:
         limits: Of requests and of guesses; those of the API.
         sessions: Makes and reads cookies.
         drawing: Draws pages.
+        once: Does forms once.
     """
 
-    def __init__(self, keys: ApiKeys, limits: RateLimits, sessions: Sessions, drawing: Drawing) -> None:
+    def __init__(self, keys: ApiKeys, limits: RateLimits, sessions: Sessions, drawing: Drawing, once: Once) -> None:
         self._keys = keys
         self._limits = limits
         self._sessions = sessions
         self._drawing = drawing
+        self._once = once
 
     def serve(self, page: Page) -> Handler:
         """Make the handler of a page: only who is signed in and may see it gets there."""
@@ -85,81 +79,64 @@ class Frame:
         async def handle(request: web.Request) -> web.StreamResponse:
             session = self.session_of(request)
             if session is None or not session.signed_in:
-                return self._to_sign_in(request)
+                return await self._to_sign_in(request)
             try:
                 caller = await self._keys.recognise(session.key_digest)
             except UnauthorizedError:
-                return self._to_sign_in(request)
-            visit = Visit(session, caller)
+                return await self._to_sign_in(request)
+            visit = Visit(session, caller, form_id=self._sessions.form_id())
             return await self._answered(request, visit, page)
 
         return handle
 
     async def _answered(self, request: web.Request, visit: Visit, page: Page) -> web.StreamResponse:
-        visit, spent = self._with_flash(request, visit)
+        visit = self._with_flashes(request, visit)
         try:
             self._limits.take_request(visit.caller)
             _check_scope(visit.caller, page.scope)
-            if page.method == "POST":
-                visit = replace(visit, form=await self.read_form(request, visit.session))
-            response = await page.handler(request, visit)
+            response = await (
+                self._done(request, visit, page) if page.method == "POST" else page.handler(request, visit)
+            )
         except Exception as error:  # noqa: BLE001 - the last line: whoever asked gets a page, the log the cause
             response = self._of_error(request, visit, error)
-        if spent and FLASH_COOKIE not in response.cookies:
+        if visit.flash is not None and FLASH_COOKIE not in response.cookies:
             response.del_cookie(FLASH_COOKIE, path=HOME)
+        if visit.secret is not None and response.status == HTTPStatus.OK:
+            # Whatever else came, such as an overload's page, did not show it.
+            response.del_cookie(SECRET_COOKIE, path=request.path)
         if page.method == "POST":
             _note(request, visit.caller, response.status)
         return response
+
+    async def _done(self, request: web.Request, visit: Visit, page: Page) -> web.StreamResponse:
+        form = await read_fields(request)
+        try:
+            check_token(form, visit.session)
+        except Refusal:
+            # Only a browser's own word that one of our pages sent it makes it more than a stranger's form.
+            if content_of(form) and request.headers.get("Sec-Fetch-Site") == "same-origin":
+                return self._kept(request, visit, form)
+            raise
+        visit = replace(visit, form=form)
+        found = await self._once.done(request, visit, page)
+        return self.go(request, visit, *found) if isinstance(found, tuple) else found
 
     def session_of(self, request: web.Request, *, cookie_name: str = SESSION_COOKIE) -> Session | None:
         """Return the session that a request came with, if it is still good."""
         cookie = request.cookies.get(cookie_name)
         return None if cookie is None else self._sessions.read(cookie)
 
-    def _with_flash(self, request: web.Request, visit: Visit) -> tuple[Visit, bool]:
-        cookie = request.cookies.get(FLASH_COOKIE)
-        if cookie is None or request.method != "GET" or LIVE_HEADER in request.headers:
-            return visit, False
-        flash = self._sessions.read_flash(visit.session, cookie)
-        if flash is not None and flash.about and flash.about not in request.path:
-            # A secret waits for the page that it belongs to, whatever else is opened before.
-            return visit, False
-        return replace(visit, flash=flash), True
+    def _with_flashes(self, request: web.Request, visit: Visit) -> Visit:
+        if request.method != "GET" or LIVE_HEADER in request.headers:
+            return visit
+        secret = self._flash_of(request, visit, SECRET_COOKIE)
+        if secret is not None and request.path != _path_of(secret):
+            secret = None
+        return replace(visit, flash=self._flash_of(request, visit, FLASH_COOKIE), secret=secret)
 
-    async def read_form(self, request: web.Request, session: Session | None) -> MultiDict[str]:
-        """Read a form and see that it is one of ours, sent from one of our pages.
-
-        Raises:
-            Refusal: It isn't, or it is too large, too slow or no form.
-        """
-        if request.headers.get("Sec-Fetch-Site", "same-origin") not in _OWN_SITES:
-            raise Refusal(403, "This form was sent from another site. Open the console and try it from there.")
-        if request.content_type != "application/x-www-form-urlencoded":
-            raise Refusal(415, "Only forms of the console are taken here.")
-        if request.content_length is None:
-            raise Refusal(411, "Send the form with its length.")
-        if request.content_length > MAX_FORM_BYTES:
-            raise Refusal(413, f"The form is larger than {MAX_FORM_BYTES // 1024} KiB. Make its texts shorter.")
-        try:
-            async with asyncio.timeout(FORM_SECONDS):
-                body = await request.read()
-            pairs = parse_qsl(
-                body.decode("utf-8", "replace"),
-                keep_blank_values=True,
-                max_num_fields=MAX_FORM_FIELDS,
-                errors="replace",
-            )
-        except TimeoutError:
-            raise Refusal(408, "The form took too long to arrive. Send it again.") from None
-        except ValueError:
-            raise Refusal(413, f"The form has more than {MAX_FORM_FIELDS} fields.") from None
-        form = MultiDict((name, value.replace("\r\n", "\n")) for name, value in pairs)
-        token = form.popone(TOKEN, "")
-        if session is None or not hmac.compare_digest(token.encode(), session.token.encode()):
-            raise Refusal(
-                403, "This page was open for too long, or in another session. Go back, reload it and try again."
-            )
-        return form
+    def _flash_of(self, request: web.Request, visit: Visit, cookie_name: str) -> Flash | None:
+        cookie = request.cookies.get(cookie_name)
+        return None if cookie is None else self._sessions.read_flash(visit.session, cookie)
 
     def page(
         self,
@@ -180,8 +157,11 @@ class Frame:
         """
         response = web.Response(status=303, headers={**SECURITY_HEADERS, "Location": location})
         if flash is not None:
+            response[LEFT_FLASH] = flash
             cookie = self._sessions.write_flash(visit.session, shortened(flash, _MAX_FLASH_TEXT))
-            set_cookie(request, response, FLASH_COOKIE, cookie, seconds=SIGN_IN_SECONDS)
+            # A secret's cookie is that of its page: what other forms leave to be said doesn't take its place.
+            name, path = (SECRET_COOKIE, _path_of(flash)) if flash.secret else (FLASH_COOKIE, HOME)
+            set_cookie(request, response, name, cookie, seconds=FLASH_SECONDS, path=path)
         return response
 
     def keep(self, request: web.Request, response: web.Response, session: Session) -> None:
@@ -193,9 +173,26 @@ class Frame:
         """Draw the page that says why there is no other."""
         return self._drawing.problem(request, visit, status, text)
 
-    def _to_sign_in(self, request: web.Request) -> web.Response:
+    async def _to_sign_in(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "POST":
+            with contextlib.suppress(Refusal):
+                form = await read_fields(request)
+                if content_of(form):
+                    return self._kept(request, None, form)
         then = f"?next={quote(request.path_qs, safe='/')}" if request.method in {"GET", "HEAD"} else ""
         return web.Response(status=303, headers={**SECURITY_HEADERS, "Location": f"{SIGN_IN}{then}"})
+
+    def _kept(self, request: web.Request, visit: Visit | None, form: MultiDict[str]) -> web.Response:
+        """Draw what was typed, to be sent again: nobody is signed in any more, or somebody else."""
+        values = {
+            "caller": None if visit is None else visit.caller,
+            "action": request.path_qs,
+            "token": form.get(TOKEN, "") if visit is None else visit.session.form_token,
+            "form_id": form.get(FORM_ID, ""),
+            "fields": [(name, value) for name, value in content_of(form) if name not in SECRETS],
+            "again": [name for name in SECRETS if form.get(name)],
+        }
+        return self._drawing.page(request, None, "kept.html", values, status=401 if visit is None else 403)
 
     def of_error(self, request: web.Request, error: Exception) -> web.Response:
         """Draw the page of an error that was met outside a visit."""
@@ -251,12 +248,19 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}" + ("" if not text or text.endswith(".") else ".")
 
 
-def set_cookie(request: web.Request, response: web.Response, name: str, value: str, *, seconds: int) -> None:
+def set_cookie(
+    request: web.Request, response: web.Response, name: str, value: str, *, seconds: int, path: str = HOME
+) -> None:
     """Set a cookie that no script reads and no other site sends; over TLS only, where the page came over TLS."""
-    forwarded = request.headers.get("X-Forwarded-Proto", "").lower() == "https"
+    # Several proxies write a list; its first is what the browser spoke.
+    forwarded = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower() == "https"
     response.set_cookie(
-        name, value, max_age=seconds, path=HOME, httponly=True, samesite="Lax", secure=request.secure or forwarded
+        name, value, max_age=seconds, path=path, httponly=True, samesite="Lax", secure=request.secure or forwarded
     )
+
+
+def _path_of(secret: Flash) -> str:
+    return f"{HOME}/webhooks/{secret.about}"
 
 
 def _note(request: web.Request, caller: ApiKey, status: int) -> None:

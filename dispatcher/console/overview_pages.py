@@ -1,18 +1,20 @@
 """What whoever is on call looks at first: how deliveries fare, what failed, what is disabled."""
 
 import asyncio
+from collections.abc import Sequence
 
 from aiohttp import web
 
 from dispatcher.console import plots
-from dispatcher.console.frame import Frame
+from dispatcher.console.frame import Frame, sentence
 from dispatcher.console.routes import Page, Visit
 from dispatcher.core.catalogue import Catalogue
-from dispatcher.core.delivery_log import FailedFilter
+from dispatcher.core.delivery_log import FailedFilter, LoggedDelivery
 from dispatcher.core.errors import UnavailableError
 from dispatcher.core.model import Status
 from dispatcher.operations.failed_deliveries import DeadLetters
 from dispatcher.operations.overview import WINDOWS, Overview, Overviews
+from dispatcher.operations.times import rfc3339
 from dispatcher.operations.webhooks import Webhooks
 from dispatcher.ports import WebhookFilter
 
@@ -49,30 +51,32 @@ class OverviewPages:
         window = window if window in WINDOWS else "1h"
         workspace_id = visit.caller.workspace_id
         disabled = WebhookFilter(status=Status.DISABLED)
-        (overview, trouble), off, failed = await asyncio.gather(
-            self._overview(workspace_id, window),
+        overview, off, (failed, failed_trouble) = await asyncio.gather(
+            self._overviews.of(workspace_id, window),
             self._webhooks.page(workspace_id, None, LATEST, wanted=disabled),
-            self._letters.page(workspace_id, FailedFilter(), None, LATEST),
+            self._failed(workspace_id),
         )
         values = {
             "overview": overview,
-            "trouble": trouble,
             "window": window,
             "windows": list(WINDOWS),
             "disabled": off.rows,
-            "failed": failed.rows,
+            "failed": failed,
+            "failed_trouble": failed_trouble,
+            "since": rfc3339(overview.buckets[0].at_ms),
             "types": self._catalogue.types,
-            "plots": {} if overview is None else _drawn(overview),
+            "plots": _drawn(overview),
         }
         return self._frame.page(request, visit, "overview.html", values)
 
-    async def _overview(self, workspace_id: str, window: str) -> tuple[Overview | None, str]:
+    async def _failed(self, workspace_id: str) -> tuple[Sequence[LoggedDelivery], str]:
+        """Return the latest failures; where looking for them takes too long, none and a word on that."""
         try:
-            return await self._overviews.of(workspace_id, window), ""
+            return (await self._letters.page(workspace_id, FailedFilter(), None, LATEST)).rows, ""
         except UnavailableError as error:
             if not error.shown:
                 raise
-            return None, error.shown
+            return (), sentence(error.shown)
 
 
 def _drawn(overview: Overview) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """Pages of a listing, in URLs: a cursor and the filters beside it."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -10,6 +11,7 @@ from dispatcher.ports import Page
 
 ROWS = 50
 _MAX_CURSOR_CHARS = 512
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 def cursor_of(request: web.Request) -> str | None:
@@ -18,8 +20,9 @@ def cursor_of(request: web.Request) -> str | None:
 
 
 def filters_of(request: web.Request, names: tuple[str, ...], *, longest: int = 200) -> dict[str, str]:
-    """Return those filters of a URL that say something."""
-    return {name: text for name in names if (text := request.query.get(name, "").strip()[:longest])}
+    """Return those filters of a URL that say something; control characters, which nothing contains, are blanks."""
+    texts = {name: _CONTROLS.sub(" ", request.query.get(name, "")).strip()[:longest] for name in names}
+    return {name: text for name, text in texts.items() if text}
 
 
 def links(request: web.Request, page: Page[Any], filters: Mapping[str, str]) -> dict[str, str]:

@@ -39,7 +39,8 @@ def rate(overview: Overview) -> Markup:
             if height:
                 y -= height
                 parts.append(_rect(tone, _LEFT + place * step + 0.5, y, max(step - 1, 0.5), height))
-        bars.append(Markup("<g><title>{}</title>{}</g>").format(_told(bucket), Markup("").join(parts)))
+        title = Markup('<title data-at="{}">{}</title>').format(bucket.at_ms, _told(bucket))
+        bars.append(Markup("<g>{}{}</g>").format(title, Markup("").join(parts)))
     return _plot("Deliveries per minute", _axes(overview, top, _plain), bars)
 
 
@@ -107,9 +108,10 @@ def _axes(overview: Overview, top: float, written: Callable[[float], str]) -> li
         text = rfc3339(at_ms)[5:10] if daily else rfc3339(at_ms)[11:16]
         kind = "day" if daily else "minute"
         drawn.append(
-            Markup('<text x="{}" y="{}" text-anchor="{}" data-at="{}" data-as="{}">{}</text>').format(
-                _short(x), HEIGHT - 6, anchor, at_ms, kind, text
-            )
+            Markup(
+                '<text x="{}" y="{}" text-anchor="{}"><title>{}</title>'
+                '<tspan data-at="{}" data-as="{}">{}</tspan></text>'
+            ).format(_short(x), HEIGHT - 6, anchor, _utc(at_ms), at_ms, kind, text)
         )
     return drawn
 
@@ -140,7 +142,11 @@ def _rect(tone: str, x: float, y: float, width: float, height: float) -> Markup:
 
 def _told(bucket: Bucket) -> str:
     parts = [f"{getattr(bucket, name)} {name.replace('_', ' ')}" for _, name in _STACK if getattr(bucket, name)]
-    return f"{rfc3339(bucket.at_ms)[11:16]} UTC: {', '.join(parts)}"
+    return f"{_utc(bucket.at_ms)}: {', '.join(parts)}"
+
+
+def _utc(at_ms: int) -> str:
+    return f"{rfc3339(at_ms)[:16].replace('T', ' ')} UTC"
 
 
 def _round_up(value: float) -> float:

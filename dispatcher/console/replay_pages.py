@@ -51,6 +51,7 @@ class ReplayPages:
             Page("POST", "/webhooks/{id}/replay", self.create, "write"),
             Page("GET", "/replays", self.list),
             Page("GET", "/replays/{id}", self.show),
+            Page("GET", "/replays/{id}/cancel", self.ask_cancel, "write"),
             Page("POST", "/replays/{id}/cancel", self.cancel, "write"),
         )
 
@@ -91,6 +92,12 @@ class ReplayPages:
         unfinished = job.status in UNFINISHED
         values = {"job": job, "webhook": webhook, "done": _done(job), "unfinished": unfinished}
         return self._frame.page(request, visit, "replay.html", values)
+
+    async def ask_cancel(self, request: web.Request, visit: Visit) -> web.Response:
+        """Ask whether a replay is to end, and say how far it is."""
+        job = await self._replays.get(visit.caller.workspace_id, request.match_info["id"])
+        values = {"job": job, "done": _done(job), "unfinished": job.status in UNFINISHED}
+        return self._frame.page(request, visit, "replay_cancel.html", values)
 
     async def cancel(self, request: web.Request, visit: Visit) -> web.Response:
         """End a replay."""

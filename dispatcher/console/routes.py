@@ -20,12 +20,16 @@ class Visit:
         caller: The API key.
         form: What a form sent, its token checked; empty for a page that is only looked at.
         flash: What the page before left to be said.
+        secret: The signing secret that this page shows, this once.
+        form_id: What the forms of the page that is drawn now carry.
     """
 
     session: Session
     caller: ApiKey
     form: MultiMapping[str] = field(default_factory=MultiDict)
     flash: Flash | None = None
+    secret: Flash | None = None
+    form_id: str = ""
 
     @property
     def may_write(self) -> bool:
@@ -45,9 +49,11 @@ class Page:
         path: Under `/console`; `{name}` stands for one segment.
         handler: Draws it.
         scope: What the API key must have.
+        once: Whether a form that arrives twice is done once. One that isn't must bear it.
     """
 
     method: str
     path: str
     handler: Handler
     scope: str = "read"
+    once: bool = True

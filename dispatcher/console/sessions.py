@@ -7,6 +7,7 @@ nobody else.
 
 import base64
 import binascii
+import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +26,7 @@ SIGN_IN_SECONDS = 3600
 FLASH_SECONDS = 300
 
 _TOKEN_BYTES = 24
+_FORM_ID_BYTES = 18
 _DIGEST_BYTES = 32
 
 
@@ -33,7 +35,7 @@ class Session:
     """One browser's session.
 
     Attributes:
-        token: Random; each form carries it, and it ties flashes to this session.
+        token: Random; it ties flashes to this session.
         key_digest: Of the API key; empty where nobody is signed in yet.
         ends_at_ms: Unix milliseconds.
     """
@@ -46,6 +48,14 @@ class Session:
     def signed_in(self) -> bool:
         """Whether a key was given."""
         return bool(self.key_digest)
+
+    @property
+    def form_token(self) -> str:
+        """What each form carries: the same for all sessions of a key, so that an open form outlives its session."""
+        if not self.key_digest:
+            return self.token
+        digest = hashlib.sha256(b"token of the console's forms\0" + self.key_digest).digest()
+        return base64.urlsafe_b64encode(digest).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,10 @@ class Sessions:
         seconds = SESSION_SECONDS if bearer else SIGN_IN_SECONDS
         digest = digest_of(bearer) if bearer else b""
         return Session(token, digest, self._clock.now_ms() + seconds * 1000)
+
+    def form_id(self) -> str:
+        """Return a new id for the forms of a page."""
+        return base64.urlsafe_b64encode(self._draw(_FORM_ID_BYTES)).decode()
 
     def write(self, session: Session) -> str:
         """Return the cookie of a session."""

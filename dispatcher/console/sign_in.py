@@ -2,11 +2,13 @@
 
 import re
 
+import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from dispatcher.console.drawing import SECURITY_HEADERS, Drawing
-from dispatcher.console.frame import FLASH_COOKIE, HOME, SESSION_COOKIE, SIGN_IN_COOKIE, Frame, Refusal, sentence
+from dispatcher.console.forms import Refusal, check_token, read_fields
+from dispatcher.console.frame import FLASH_COOKIE, HOME, SESSION_COOKIE, SIGN_IN_COOKIE, Frame, sentence
 from dispatcher.console.routes import Page, Visit
 from dispatcher.console.sessions import Sessions
 from dispatcher.core.errors import TooManyRequestsError, UnauthorizedError, UnavailableError
@@ -16,7 +18,9 @@ from dispatcher.operations.rate_limits import RateLimits
 
 MAX_KEY_CHARS = 256
 
-_OWN_PATH = re.compile(r"(?!.*\.\.)/console(?:/[A-Za-z0-9._~/-]*)?(?:\?[A-Za-z0-9._~/%&=:+*-]*)?")
+# Printable ASCII after the console's own path, so that no browser takes it for another site; and no step up from it.
+_OWN_PATH = re.compile(r"(?![^?#]*(?:\.|%2[Ee]){2})/console(?:[/?][!-\[\]-~]*)?")
+_log = structlog.get_logger(__name__)
 
 
 class SignIn:
@@ -39,7 +43,7 @@ class SignIn:
 
     def pages(self) -> tuple[Page, ...]:
         """List the pages of those who are signed in."""
-        return (Page("POST", "/sign-out", self.sign_out),)
+        return (Page("POST", "/sign-out", self.sign_out, once=False),)
 
     def open_handlers(self) -> tuple[tuple[str, str, Handler], ...]:
         """List what everybody may see: method, path, handler."""
@@ -51,22 +55,28 @@ class SignIn:
 
     async def sign_in(self, request: web.Request) -> web.Response:
         """Begin a session with an API key."""
+        then = HOME
         try:
-            session = self._frame.session_of(request, cookie_name=SIGN_IN_COOKIE)
-            form = await self._frame.read_form(request, session)
+            form = await read_fields(request)
+            then = form.get("next", HOME)
+            check_token(form, self._frame.session_of(request, cookie_name=SIGN_IN_COOKIE))
         except Refusal as refusal:
-            return self._form(request, HOME, refusal.text, status=refusal.status)
-        then, bearer = form.get("next", HOME), form.get("api_key", "").strip()[:MAX_KEY_CHARS]
+            return self._form(request, then, refusal.text, status=refusal.status)
+        bearer = form.get("api_key", "").strip()[:MAX_KEY_CHARS]
         try:
             caller = await identify(self._keys, self._limits, bearer, request.remote or "")
         except UnauthorizedError as error:
+            _log.warning("sign-in refused", address=request.remote, problem=str(error))
             return self._form(request, then, sentence(str(error)), status=401)
         except TooManyRequestsError as error:
+            _log.warning("sign-in refused", address=request.remote, problem=str(error))
             return self._form(request, then, sentence(str(error)), status=429, retry_after=error.retry_after_seconds)
         except UnavailableError:
             return self._form(request, then, "The service can't reach its database. Try again in a while.", status=503)
         if not allows(caller, "read"):
+            _log.warning("sign-in refused", address=request.remote, api_key=caller.id, problem="lacks the scope read")
             return self._form(request, then, "This API key lacks the scope read, which the console needs.", status=403)
+        _log.info("signed in", address=request.remote, api_key=caller.id, workspace_id=caller.workspace_id)
         location = then if _OWN_PATH.fullmatch(then) else HOME
         response = web.Response(status=303, headers={**SECURITY_HEADERS, "Location": location})
         self._frame.keep(request, response, self._sessions.begin(bearer))
@@ -85,7 +95,7 @@ class SignIn:
     ) -> web.Response:
         # The one that there is already stays good, for forms in other tabs.
         session = self._frame.session_of(request, cookie_name=SIGN_IN_COOKIE) or self._sessions.begin()
-        values = {"token": session.token, "next": then, "problem": problem}
+        values = {"token": session.form_token, "next": then, "problem": problem}
         response = self._drawing.page(request, None, "sign_in.html", values, status=status)
         if retry_after:
             response.headers["Retry-After"] = str(retry_after)

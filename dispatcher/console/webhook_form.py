@@ -7,8 +7,10 @@ from typing import Any
 
 from multidict import MultiMapping
 
+from dispatcher.console.words import exactly
 from dispatcher.core.catalogue import Catalogue, EventType
 from dispatcher.core.model import Webhook
+from dispatcher.operations.webhooks import Warned
 
 METHODS = ("POST", "PUT", "PATCH")
 CONTENT_TYPES = ("application/json", "application/x-www-form-urlencoded")
@@ -28,6 +30,7 @@ _REQUIRED = {
     "url": "send an absolute https:// URL",
 }
 _SEPARATORS = re.compile(r"[\s,]+")
+_REVISION = re.compile(r"[0-9]{1,15}")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
@@ -81,7 +84,7 @@ def of_webhook(webhook: Webhook, catalogue: Catalogue) -> FormState:
         "api_key_header": subscription.api_key_header,
         "payload_format": subscription.payload_format,
         "timeout_seconds": str(subscription.timeout_seconds),
-        "rate_limit": "" if subscription.rate_limit is None else f"{subscription.rate_limit:g}",
+        "rate_limit": "" if subscription.rate_limit is None else exactly(subscription.rate_limit),
         "headers": "\n".join(f"{name}: {value}" for name, value in subscription.headers),
         "other_events": " ".join(each for each in subscription.events if not _is_box(each, catalogue)),
     }
@@ -113,6 +116,12 @@ def input_of(form: MultiMapping[str], before: Webhook | None = None) -> tuple[di
     return sent, problems | ({"headers": wrong} if wrong else {})
 
 
+def revision_of(form: MultiMapping[str]) -> tuple[int, ...] | None:
+    """Return the revision that a form was drawn for, as operations take it; None where it names none."""
+    revision = form.get("revision", "")
+    return (int(revision),) if _REVISION.fullmatch(revision) else None
+
+
 def _value(name: str, text: str) -> Any:
     """Read a field; a number that is none goes on as text, for the operation to say what it wants."""
     if name in _WHOLE and _WHOLE_NUMBER.fullmatch(text):
@@ -139,6 +148,19 @@ def field_problems(fields: Mapping[str, str]) -> dict[str, str]:
         shown = f"{inside}: {problem}" if inside and name == "headers" else problem
         problems.setdefault("other_events" if name == "events" else name, shown)
     return problems
+
+
+def with_warnings(text: str, warnings: Sequence[Warned], webhook: Webhook) -> str:
+    """Return a sentence on what was done, and what is odd about it, by names that stand on the page."""
+    return " ".join((text, *(f"Look at {_named(warned.field, webhook)}: {warned.message}." for warned in warnings)))
+
+
+def _named(path: str, webhook: Webhook) -> str:
+    """Name a field as its form does; of an event pattern, the pattern."""
+    name, _, inside = path.partition(".")
+    if name == "events" and inside.isdigit() and int(inside) < len(webhook.subscription.events):
+        return f"the event type {webhook.subscription.events[int(inside)]}"
+    return f"the {name.replace('_', ' ')}"
 
 
 def standing(webhook: Webhook) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """List, create, show and edit webhooks."""
 
-import re
 from typing import Any
 
 from aiohttp import web
 
 from dispatcher.console import snippets, webhook_form
 from dispatcher.console.backfill_offer import fields_of, offer_of, page_after
+from dispatcher.console.forms import to_type_again
 from dispatcher.console.frame import Frame
 from dispatcher.console.paging import ROWS, cursor_of, filters_of, links
 from dispatcher.console.routes import Page, Visit
@@ -17,14 +17,13 @@ from dispatcher.core.errors import ChangedError, InvalidInputError
 from dispatcher.core.model import Status, Webhook
 from dispatcher.operations.audit import actor_of
 from dispatcher.operations.deliveries import Deliveries
-from dispatcher.operations.webhooks import Warned, Webhooks
-from dispatcher.ports import DeliveryFilter, WebhookFilter
+from dispatcher.operations.webhooks import Webhooks
+from dispatcher.ports import Clock, DeliveryFilter, WebhookFilter
 
 LATEST = 5
 """How many deliveries a webhook's page shows."""
 _FILTERS = ("q", "status")
 _SAVED = "Saved."
-_REVISION = re.compile(r"[0-9]{1,15}")
 
 
 class WebhookPages:
@@ -35,13 +34,17 @@ class WebhookPages:
         webhooks: The webhooks.
         deliveries: Their latest deliveries.
         catalogue: The event types to choose from.
+        clock: Time.
     """
 
-    def __init__(self, frame: Frame, webhooks: Webhooks, deliveries: Deliveries, catalogue: Catalogue) -> None:
+    def __init__(
+        self, frame: Frame, webhooks: Webhooks, deliveries: Deliveries, catalogue: Catalogue, clock: Clock
+    ) -> None:
         self._frame = frame
         self._webhooks = webhooks
         self._deliveries = deliveries
         self._catalogue = catalogue
+        self._clock = clock
 
     def pages(self) -> tuple[Page, ...]:
         """List them."""
@@ -51,24 +54,27 @@ class WebhookPages:
             Page("POST", "/webhooks/new", self.create, "write"),
             Page("GET", "/webhooks/{id}", self.show),
             Page("GET", "/webhooks/{id}/edit", self.edit, "write"),
-            Page("POST", "/webhooks/{id}/edit", self.save, "write"),
+            Page("POST", "/webhooks/{id}/edit", self.save, "write", once=False),
             Page("POST", "/webhooks/{id}/events", self.add_events, "write"),
         )
 
     async def list(self, request: web.Request, visit: Visit) -> web.Response:
         """List webhooks, newest first."""
         filters = filters_of(request, _FILTERS)
-        status = filters.get("status") if filters.get("status") in set(Status) else None
-        wanted = WebhookFilter(status=status, text=filters.get("q"))
+        status, problems = filters.get("status"), {}
+        if status is not None and status not in set(Status):
+            problems = {"status": f"choose one of {', '.join(Status)}; until then all are listed"}
+        wanted = WebhookFilter() if problems else WebhookFilter(status=status, text=filters.get("q"))
         page = await self._webhooks.page(visit.caller.workspace_id, cursor_of(request), ROWS, wanted=wanted)
         values = {
             "rows": page.rows,
             "filters": filters,
+            "problems": problems,
             "statuses": list(Status),
             "titles": {name: entry.title for name, entry in self._catalogue.types.items()},
             **links(request, page, filters),
         }
-        return self._frame.page(request, visit, "webhooks.html", values)
+        return self._frame.page(request, visit, "webhooks.html", values, status=422 if problems else 200)
 
     async def new(self, request: web.Request, visit: Visit) -> web.Response:
         """Show the form of a new webhook."""
@@ -81,22 +87,22 @@ class WebhookPages:
         if problems:
             return self._form(request, visit, _with_problems(visit, problems), None, status=422)
         created = await self._webhooks.create(visit.caller.workspace_id, sent, by=actor_of(visit.caller))
-        subscription = created.webhook.subscription
-        flash = Flash(
-            _with_warnings("The webhook is there.", created.warnings), "good", created.secret, subscription.id
-        )
-        return self._frame.go(request, visit, f"/console/webhooks/{subscription.id}", flash)
+        webhook_id = created.webhook.subscription.id
+        text = webhook_form.with_warnings("The webhook is there.", created.warnings, created.webhook)
+        flash = Flash(text, "good", created.secret, webhook_id)
+        return self._frame.go(request, visit, f"/console/webhooks/{webhook_id}", flash)
 
     async def show(self, request: web.Request, visit: Visit) -> web.Response:
         """Show a webhook."""
         workspace_id, webhook_id = visit.caller.workspace_id, request.match_info["id"]
         webhook = await self._webhooks.get(workspace_id, webhook_id)
         latest = await self._deliveries.page(workspace_id, webhook_id, DeliveryFilter(), None, LATEST)
-        chosen = set(webhook.subscription.events)
+        chosen, now_ms = set(webhook.subscription.events), self._clock.now_ms()
         offer = offer_of(request.query) if webhook.subscription.status == Status.ACTIVE else None
         values = {
             "webhook": webhook,
             "latest": latest.rows,
+            "former": [each for each in webhook.subscription.secrets if (each.expires_at_ms or 0) > now_ms],
             "missed": offer,
             "missed_fields": {} if offer is None else fields_of(offer),
             "types": self._catalogue.types,
@@ -121,11 +127,13 @@ class WebhookPages:
         workspace_id, webhook_id = visit.caller.workspace_id, request.match_info["id"]
         webhook = await self._webhooks.get(workspace_id, webhook_id)
         sent, problems = webhook_form.input_of(visit.form, webhook)
-        revision = visit.form.get("revision", "")
-        only = (int(revision),) if _REVISION.fullmatch(revision) else ()
-        if webhook.subscription.revision not in only:
-            return self._changed_meanwhile(request, visit, webhook, sent)
+        only = webhook_form.revision_of(visit.form) or ()
         wanted = webhook_form.changed(sent, webhook)
+        if webhook.subscription.revision not in only:
+            if only and not wanted and not problems:
+                # The same form came twice, or somebody else saved the very same.
+                return self._frame.go(request, visit, f"/console/webhooks/{webhook_id}", Flash(_SAVED))
+            return self._changed_meanwhile(request, visit, webhook, sent)
         problems = {**self._webhooks.problems_of(wanted, webhook), **problems}
         if problems:
             return self._form(request, visit, _with_problems(visit, problems), webhook, status=422)
@@ -136,7 +144,7 @@ class WebhookPages:
         except ChangedError:
             webhook = await self._webhooks.get(workspace_id, webhook_id)
             return self._changed_meanwhile(request, visit, webhook, sent)
-        flash = Flash(_with_warnings(_SAVED, changed.warnings))
+        flash = Flash(webhook_form.with_warnings(_SAVED, changed.warnings, changed.webhook))
         return self._frame.go(request, visit, page_after(changed), flash)
 
     async def add_events(self, request: web.Request, visit: Visit) -> web.Response:
@@ -173,6 +181,7 @@ class WebhookPages:
         state = FormState(
             typed.values,
             typed.events,
+            to_type_again(visit.form),
             revision=str(webhook.subscription.revision),
             conflicts=webhook_form.conflicts(sent, webhook),
             overtaken=True,
@@ -195,8 +204,5 @@ class WebhookPages:
 
 
 def _with_problems(visit: Visit, problems: dict[str, str]) -> FormState:
-    return webhook_form.typed(visit.form, webhook_form.field_problems(problems))
-
-
-def _with_warnings(text: str, warnings: tuple[Warned, ...]) -> str:
-    return " ".join((text, *(f"Look at {warned.field}: it {warned.message}." for warned in warnings)))
+    told = {**to_type_again(visit.form), **webhook_form.field_problems(problems)}
+    return webhook_form.typed(visit.form, told)

@@ -1,10 +1,13 @@
 """How values are written on pages: times, durations, numbers, statuses."""
 
+import json
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from markupsafe import Markup
 
+from dispatcher.console.form_times import as_local
 from dispatcher.operations.times import rfc3339
 
 _SECOND_MS = 1000
@@ -71,6 +74,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}".replace(",", "\u202f") if value == int(value) else f"{value:,.1f}".replace(",", "\u202f")
 
 
+def exactly(value: float) -> str:
+    """Write a number with all its digits, as a field takes it: `0.5`, `1234.567`, `1000`."""
+    return str(int(value)) if value == int(value) else f"{Decimal(repr(value)):f}"
+
+
 def badge(status: str) -> Markup:
     """Write a status as a badge: sign, word and colour."""
     tone, sign = _BADGES.get(status, ("idle", "·"))
@@ -89,6 +97,17 @@ def response_code(code: int) -> Markup:
 def readable(body: bytes) -> str:
     """Return a body as text; what is no UTF-8 is replaced."""
     return body.decode("utf-8", "replace")
+
+
+def written(value: object) -> str:
+    """Write a JSON value so that it reads well; what can be no UTF-8, as half a surrogate pair, stays escaped.
+
+    Raises:
+        ValueError: A number has too many digits.
+        RecursionError: It is too deep.
+    """
+    # Python's escape of such a half is JSON's as well.
+    return json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 def reason(text: str) -> str:
@@ -112,10 +131,12 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "duration": duration,
     "span": span,
     "number": number,
+    "exactly": exactly,
     "badge": badge,
     "response_code": response_code,
     "readable": readable,
     "reason": reason,
     "short": short,
     "plural": plural,
+    "as_local": as_local,
 }

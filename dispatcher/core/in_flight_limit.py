@@ -81,6 +81,13 @@ class InFlightLimit:
         if in_flight * 2 > self._exact < self._highest and self.latency_seconds < best * _STRAINED + _SLACK_SECONDS:
             self._set(self._exact + (1.0 if self._starting else 1.0 / self._exact))
 
+    @property
+    def is_strained(self) -> bool:
+        """True where it takes no more at a time: by the bound, by what it asked for, by how its answers slow down."""
+        if not self._starting or self._exact >= self._highest:
+            return True
+        return self.latency_seconds >= self._best_seconds * _STRAINED + _SLACK_SECONDS
+
     def doubt_latency(self) -> None:
         """Let the next attempt alone say what the latency is: nothing came for longer than it says."""
         self._weight = 1.0

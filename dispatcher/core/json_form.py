@@ -23,7 +23,7 @@ MAX_NESTING = 128
 
 _MAX_ARRAY_INDEX = 2**32 - 2
 _INDEX_KEY = re.compile(r"0|[1-9][0-9]{0,9}")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _MAX_DIGITS = 309
 _PLAIN_EXPONENT = range(-6, 21)
 _PLAIN_FROM = 1e-4

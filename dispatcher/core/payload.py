@@ -17,7 +17,7 @@ from dispatcher.core.model import Event, PayloadFormat
 FORM = "application/x-www-form-urlencoded"
 CLOUDEVENTS_CONTENT_TYPE = "application/cloudevents+json"
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _RFC_3339 = re.compile(
     r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
     r"[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?"

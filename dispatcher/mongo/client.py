@@ -73,6 +73,11 @@ _DELIVERY_INDEXES = (
         partialFilterExpression={"st": "failed"},
     ),
     IndexModel([("r", ASCENDING), ("_id", ASCENDING)], name="reruns", partialFilterExpression={"r": {"$gt": ""}}),
+    IndexModel(
+        [("s", ASCENDING), ("c", DESCENDING)],
+        name="waiting",
+        partialFilterExpression={"st": {"$in": ["retrying", "pending"]}},
+    ),
 )
 
 

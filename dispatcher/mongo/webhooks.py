@@ -1,7 +1,7 @@
 """Webhooks in MongoDB: what the API changes, and what a worker looks up where its index doesn't know."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import structlog
@@ -58,6 +58,29 @@ class MongoWebhooks:
         with unavailable_errors():
             stored = await self._webhooks.find_one({"_id": webhook_id, "workspace_id": workspace_id})
         return None if stored is None else _readable(stored, webhook_of)
+
+    async def some(self, workspace_id: str, webhook_ids: Sequence[str]) -> Sequence[Webhook]:
+        """Return those of these webhooks that are this workspace's, in any order.
+
+        Raises:
+            UnavailableError: MongoDB is out of reach.
+        """
+        if not webhook_ids:
+            return []
+        query = {"_id": {"$in": list(webhook_ids)}, "workspace_id": workspace_id}
+        with unavailable_errors():
+            stored = await self._webhooks.find(query).to_list(length=None)
+        return [row for row in (_readable(row, webhook_of) for row in stored) if row is not None]
+
+    async def ids(self, workspace_id: str, limit: int) -> Sequence[str]:
+        """Return the ids of at most `limit` of a workspace's webhooks, newest first, from the index alone.
+
+        Raises:
+            UnavailableError: MongoDB is out of reach.
+        """
+        with unavailable_errors():
+            found = self._webhooks.find({"workspace_id": workspace_id}, {"_id": 1}).sort(_NEWEST_FIRST).limit(limit)
+            return [row["_id"] for row in await found.to_list(length=None)]
 
     async def page(
         self, workspace_id: str, cursor: str | None, limit: int, *, wanted: WebhookFilter | None = None

@@ -15,7 +15,7 @@ from dispatcher.core.matching import TYPE
 from dispatcher.core.model import DeadLetterReason
 from dispatcher.core.reruns import ReplayJob
 from dispatcher.operations.audit import COMMAND_LINE, Audit
-from dispatcher.operations.gates import Gate, make_gate_of_reads
+from dispatcher.operations.gates import Gate, make_gate_of_counts
 from dispatcher.operations.inputs import Input, read_input
 from dispatcher.operations.replays import RATE_HINT, Rate, Replays, Time
 from dispatcher.operations.times import parse_rfc3339, read_span
@@ -145,7 +145,7 @@ class DeadLetters:
         audit: Audit | None = None,
         reads: Gate | None = None,
     ) -> None:
-        self._reads = reads or make_gate_of_reads()
+        self._reads = reads or make_gate_of_counts()
         self._store = store
         self._replays = replays
         self._clock = clock

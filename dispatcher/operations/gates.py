@@ -84,6 +84,6 @@ class Gate:
         )
 
 
-def make_gate_of_reads() -> Gate:
-    """Make the gate of what goes through very many deliveries in MongoDB: counts, plots, marks."""
-    return Gate("counts, plots or marks", each=2, together=8, waiting=8)
+def make_gate_of_counts() -> Gate:
+    """Make the gate of what goes through up to 100,000 dead letters in MongoDB at a time: counting, marking."""
+    return Gate("counts or marks of dead letters", each=2, together=8, waiting=8)

@@ -5,6 +5,7 @@ An answer may hold a secret that is shown once, so it is kept sealed.
 Source: draft-ietf-httpapi-idempotency-key-header.
 """
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import Mapping
@@ -21,6 +22,12 @@ from dispatcher.ports import Claim, Clock, IdempotencyStore
 KEPT_SECONDS = 24 * 60 * 60
 LEASE_SECONDS = 90
 """How long a request may take; where its process died, the same request may be done anew after that."""
+
+WAIT_SECONDS = 15.0
+"""How long a request waits for the answer to the same one that is under way, here or in another process."""
+
+_FIRST_LOOK_SECONDS = 0.05
+_LATER_LOOK_SECONDS = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -101,6 +108,19 @@ class Idempotency:
         if found.answer is None:
             return UnderWay()
         return self._opened(workspace_id, claim.id, found.answer)
+
+    async def begin_when_free(
+        self, workspace_id: str, call: str, key: str, request: bytes, *, wait_seconds: float = WAIT_SECONDS
+    ) -> Begun | FinalAnswer | UnderWay | OtherRequest:
+        """Do as `begin`, and wait for the answer where the same request is under way."""
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + wait_seconds, _FIRST_LOOK_SECONDS
+        while True:
+            found = await self.begin(workspace_id, call, key, request)
+            if not isinstance(found, UnderWay) or loop.time() >= deadline:
+                return found
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LATER_LOOK_SECONDS)
 
     async def finish(self, begun: Begun, answer: FinalAnswer) -> None:
         """Keep the answer for the next request of the same key.

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -186,6 +186,16 @@ class Webhooks:
         if webhook is None:
             raise _not_found(webhook_id)
         return webhook
+
+    async def some(self, workspace_id: str, webhook_ids: Iterable[str]) -> dict[str, Webhook | None]:
+        """Return webhooks by id; None stands for one that was deleted, or isn't this workspace's.
+
+        Raises:
+            UnavailableError: The store is out of reach.
+        """
+        wanted = list(dict.fromkeys(webhook_ids))
+        found = {each.subscription.id: each for each in await self._store.some(workspace_id, wanted)}
+        return {webhook_id: found.get(webhook_id) for webhook_id in wanted}
 
     async def page(
         self, workspace_id: str, cursor: str | None, limit: int, *, wanted: WebhookFilter | None = None

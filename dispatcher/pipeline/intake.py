@@ -29,7 +29,7 @@ class Expansion:
         work: Its record.
     """
 
-    __slots__ = ("_at", "_ids", "_matches", "event", "work")
+    __slots__ = ("_at", "_ids", "_matches", "_put_back", "event", "work")
 
     def __init__(self, event: Event, matches: Sequence[Subscription], work: RecordWork) -> None:
         self.event = event
@@ -37,11 +37,15 @@ class Expansion:
         self._matches = matches
         self._ids = DeliveryIds(event.workspace_id, event.source, event.id)
         self._at = 0
+        self._put_back: Delivery | None = None
         work.add(len(matches))
         work.expanding = True
 
     def next(self, owner: Owner) -> Delivery | None:
         """Return the next delivery, or None after the last; the record is then expanded."""
+        if (delivery := self._put_back) is not None:
+            self._put_back = None
+            return delivery
         if self._at == len(self._matches):
             self.work.expanding = False
             self.work.done()
@@ -50,6 +54,10 @@ class Expansion:
         self._at += 1
         # Not the subscription itself: when its turn comes, it is asked for anew, and may be gone.
         return Delivery(self.event, subscription.id, None, self._ids.of(subscription.id), self.work, owner)
+
+    def put_back(self, delivery: Delivery) -> None:
+        """Let `next` return a delivery again that found no room."""
+        self._put_back = delivery
 
 
 class SourceIntake:

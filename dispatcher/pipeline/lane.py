@@ -18,15 +18,15 @@ class Workspace:
     """What the lanes of one tenant have in common.
 
     Attributes:
-        in_flight: Their requests under way.
+        long_in_flight: Requests under way in those of its lanes that aren't known to be fast.
         lanes: How many lanes there are.
     """
 
-    __slots__ = ("id", "in_flight", "lanes")
+    __slots__ = ("id", "lanes", "long_in_flight")
 
     def __init__(self, workspace_id: str) -> None:
         self.id = workspace_id
-        self.in_flight = 0
+        self.long_in_flight = 0
         self.lanes = 0
 
 
@@ -48,6 +48,7 @@ class Lane:
         bucket: The rate limit's; None without one.
         rate: This process's part of the rate limit, a second.
         is_slow: As of the last look.
+        is_fast: Known to give its slots back soon; a lane from which nothing came yet isn't.
         subscription: As of the last attempt.
         last_done_at: When an attempt last ended, or when the lane last got busy.
     """
@@ -58,6 +59,7 @@ class Lane:
         "bucket",
         "held_bytes",
         "in_flight",
+        "is_fast",
         "is_slow",
         "last_done_at",
         "limit",
@@ -81,6 +83,7 @@ class Lane:
         self.subscription: Subscription | None = None
         self._highest = highest
         self.is_slow = False
+        self.is_fast = False
         self.last_done_at = now
 
     def meet(self, subscription: Subscription, rate_share: float, now: float) -> None:

@@ -13,6 +13,7 @@ from itertools import islice
 from dispatcher.core.model import Status, Subscription
 from dispatcher.pipeline.lane import Lane, Workspace
 from dispatcher.pipeline.lane_clock import TICK_SECONDS, LaneClock
+from dispatcher.pipeline.shares import LONG_SECONDS, RECENT_SECONDS, Shares
 from dispatcher.pipeline.work import Delivery, Window
 
 QUEUE = 512
@@ -20,15 +21,6 @@ QUEUE = 512
 
 LANE_BYTES_SHARE = 1 / 8
 """What one lane may take of the payload window."""
-
-SLOW_SHARE = 1 / 2
-"""What slow lanes together may take of the slots, and of the payload window, while others have work."""
-
-WORKSPACE_SHARE = 1 / 4
-"""What one workspace may take of the slots while others have work."""
-
-LONG_SECONDS = 0.25
-"""Only lanes that hold their slots for longer are asked for their workspace's share: others give them back in time."""
 
 HELD_SHARE = 1 / 4
 """What deliveries of own topics that wait for their lane may take of the payload window."""
@@ -50,8 +42,7 @@ REMEMBERED = 10_000
 
 REMEMBERED_SECONDS = 60.0
 PUMPED_AT_ONCE = 1_000
-RECENT_SECONDS = 1.0
-"""Who was offered a delivery within this time has work."""
+JUDGED_AT_ONCE = 1_000
 
 
 class Verdict(Enum):
@@ -81,7 +72,6 @@ class Lanes:
         queued: Deliveries of source topics that wait in their lane.
         held: Deliveries of own topics that wait in their lane.
         slow_seconds: `SLOW_SECONDS`, as it was when these lanes were made.
-        slow_in_flight: Requests under way in slow lanes.
         rate_share: This process's part of each subscription's rate limit; changed by `share_rates`.
         replays_left: How many replays may be taken up until the next tick, while other deliveries have work.
     """
@@ -107,20 +97,15 @@ class Lanes:
         self._lanes: dict[str, Lane] = {}
         self._idle: dict[str, float] = {}  # since when, the longest first
         self._waiting: dict[str, Lane] = {}  # whose queue isn't empty, in the order of their turn
-        self._workspaces: dict[str, Workspace] = {}
+        self._to_judge: list[Lane] = []
+        self._shares = Shares(max_in_flight, window)
         self._max_lane_bytes = window.limit_bytes * LANE_BYTES_SHARE
-        self._slow_bytes = 0
         self._held_bytes = 0
-        self._healthy_at = -RECENT_SECONDS
         self._live_at = -RECENT_SECONDS
-        self._latest: Workspace | None = None
-        self._latest_at = -RECENT_SECONDS
-        self._other_at = -RECENT_SECONDS
         self.slow_seconds = SLOW_SECONDS
         self.in_flight = 0
         self.queued = 0
         self.held = 0
-        self.slow_in_flight = 0
         self.rate_share = 1.0
         self.replays_left = REPLAYS_A_TICK
 
@@ -130,9 +115,15 @@ class Lanes:
         return self._clock.now
 
     @property
+    def slow_in_flight(self) -> int:
+        """Requests under way in slow lanes."""
+        return self._shares.slow_in_flight
+
+    @property
     def has_room(self) -> bool:
-        """True while the process may take up another delivery."""
-        return self.in_flight + self.queued < self._max - (self._reserve if self.held else 0)
+        """True while the process may take up another delivery; slots in which requests hang are made up for."""
+        taken = self.in_flight + self.queued + (self._reserve if self.held else 0)
+        return taken < self._max or taken < self._max + self._shares.hanging
 
     @property
     def may_hold(self) -> bool:
@@ -181,11 +172,15 @@ class Lanes:
         # Two numbers tell for nearly all deliveries that there is nothing to judge.
         unsure = lane.is_slow or latency > self.slow_seconds or now - lane.last_done_at > self.slow_seconds
         slow = unsure and self._judge(lane, now)
-        self._note(lane.workspace, now, healthy=not slow)
-        if self.in_flight + self.queued >= self._half and (not self.has_room or lane.is_quiet(now)):
-            return Verdict.SLOW if slow else Verdict.FULL
-        if (slow or latency > LONG_SECONDS) and self._is_over_share(lane, now):
+        self._shares.note(lane.workspace, now, healthy=not slow)
+        if not lane.is_fast and self._shares.is_over(lane, now):
             return Verdict.SLOW
+        taken = self.in_flight + self.queued
+        if taken >= self._half:
+            if slow and taken >= self._max:
+                return Verdict.SLOW
+            if not self.has_room or lane.is_quiet(now):
+                return Verdict.SLOW if slow else Verdict.FULL
         return self._enter(lane, delivery, now, slow=slow)
 
     def _enter(self, lane: Lane, delivery: Delivery, now: float, *, slow: bool) -> Verdict:
@@ -197,10 +192,14 @@ class Lanes:
         if slow or lane.would_wait(self.slow_seconds):
             return Verdict.SLOW
         if not room or (queue is not None and len(queue) >= QUEUE):
-            return Verdict.FULL
+            return Verdict.SLOW if self._is_in_the_way(lane) else Verdict.FULL
         self._enqueue(lane, delivery)
         self.queued += 1
         return Verdict.TAKEN
+
+    def _is_in_the_way(self, lane: Lane) -> bool:
+        """Say whether a full lane keeps others from a process that has time for them."""
+        return len(self._lanes) > 1 and lane.limit.is_strained and not self._clock.is_busy
 
     def hold(self, delivery: Delivery) -> None:
         """Let a delivery of an own topic wait in its lane, however full that is; the caller bounds how many do."""
@@ -249,6 +248,9 @@ class Lanes:
         seconds = min(seconds, now - delivery.started_at + 2 * TICK_SECONDS)
         lane.limit.ended(lane.in_flight, seconds, overloaded=overloaded, succeeded=succeeded)
         lane.last_done_at = now
+        fast = not lane.is_slow and lane.limit.latency_seconds <= LONG_SECONDS
+        if fast is not lane.is_fast:
+            self._shares.mark_fast(lane, fast=fast)
         if delivery.probe:
             lane.breaker.probe_ended(now, succeeded=succeeded)
             if not lane.breaker.is_open:
@@ -282,6 +284,8 @@ class Lanes:
             if lane.rate is not None:
                 self._renew(lane)
             self._pump(lane, now)
+        if self.in_flight >= self._half:
+            self._judge_some(now)
         for subscription_id, since in list(islice(self._idle.items(), PUMPED_AT_ONCE)):
             if now - since < REMEMBERED_SECONDS:
                 break
@@ -289,7 +293,10 @@ class Lanes:
 
     def meet(self, lane: Lane, subscription: Subscription) -> None:
         """Let a lane take over what its subscription says today."""
+        endpoint = lane.limit
         lane.meet(subscription, self.rate_share, self._clock.now)
+        if lane.limit is not endpoint:
+            self._shares.mark_fast(lane, fast=False)
 
     def share_rates(self, rate_share: float) -> None:
         """Take over which part of each rate limit is this process's own."""
@@ -312,9 +319,10 @@ class Lanes:
             # Whoever names a subscription of another tenant must not make its lane.
             self._start(delivery, Lane(delivery.subscription_id, Workspace(workspace_id), self._max_per_lane, now))
             return None
-        workspace = self._workspaces.get(workspace_id)
+        workspaces = self._shares.workspaces
+        workspace = workspaces.get(workspace_id)
         if workspace is None:
-            workspace = self._workspaces[workspace_id] = Workspace(workspace_id)
+            workspace = workspaces[workspace_id] = Workspace(workspace_id)
         workspace.lanes += 1
         lane = Lane(delivery.subscription_id, workspace, self._max_per_lane, now)
         self._lanes[lane.subscription_id] = lane
@@ -336,16 +344,7 @@ class Lanes:
         workspace = self._lanes.pop(subscription_id).workspace
         workspace.lanes -= 1
         if not workspace.lanes:
-            del self._workspaces[workspace.id]
-
-    def _note(self, workspace: Workspace, now: float, *, healthy: bool) -> None:
-        """Note who has work, so that shares are asked for only while others have."""
-        if healthy:
-            self._healthy_at = now
-        if workspace is not self._latest:
-            self._other_at = self._latest_at
-            self._latest = workspace
-        self._latest_at = now
+            del self._shares.workspaces[workspace.id]
 
     def _rest(self, lane: Lane) -> None:
         self._idle.pop(lane.subscription_id, None)
@@ -357,24 +356,19 @@ class Lanes:
     def _judge(self, lane: Lane, now: float) -> bool:
         slow = lane.is_hanging(now, self.slow_seconds)
         if slow is not lane.is_slow:
-            lane.is_slow = slow
             if slow and lane.limit.latency_seconds <= self.slow_seconds:
                 # One late answer must not pass for a fast endpoint, by whose measure it would get every slot.
                 lane.limit.doubt_latency()
-            sign = 1 if slow else -1
-            self.slow_in_flight += sign * lane.in_flight
-            self._slow_bytes += sign * lane.held_bytes
+            self._shares.mark_slow(lane, slow=slow)
         return slow
 
-    def _is_over_share(self, lane: Lane, now: float) -> bool:
-        if lane.is_slow and now - self._healthy_at < RECENT_SECONDS:
-            over = self.slow_in_flight >= self._max * SLOW_SHARE
-            if over or self._slow_bytes >= self._window.limit_bytes * SLOW_SHARE:
-                return True
-        if lane.workspace.in_flight < self._max * WORKSPACE_SHARE:
-            return False
-        others_at = self._other_at if self._latest is lane.workspace else self._latest_at
-        return now - others_at < RECENT_SECONDS
+    def _judge_some(self, now: float) -> None:
+        """Look whether lanes hang that nothing is offered to: each may hold one slot only, and all together most."""
+        if not self._to_judge:
+            self._to_judge = [lane for lane in self._lanes.values() if lane.in_flight]
+        for lane in self._to_judge[-JUDGED_AT_ONCE:]:
+            self._judge(lane, now)
+        del self._to_judge[-JUDGED_AT_ONCE:]
 
     # --- slots ----------------------------------------------------------------------------------------------------
 
@@ -387,10 +381,11 @@ class Lanes:
         self.in_flight += 1
         size = delivery.work.size_bytes
         lane.held_bytes += size
-        if lane.is_slow:
-            self.slow_in_flight += 1
-            self._slow_bytes += size
-        lane.workspace.in_flight += 1
+        if not lane.is_fast:
+            lane.workspace.long_in_flight += 1
+            if lane.is_slow:
+                self._shares.slow_in_flight += 1
+                self._shares.slow_bytes += size
         delivery.started_at = now
         bucket = lane.bucket
         paid = bucket is not None and bucket.take(now)
@@ -409,10 +404,11 @@ class Lanes:
         self.in_flight -= 1
         size = delivery.work.size_bytes
         lane.held_bytes -= size
-        if lane.is_slow:
-            self.slow_in_flight -= 1
-            self._slow_bytes -= size
-        lane.workspace.in_flight -= 1
+        if not lane.is_fast:
+            lane.workspace.long_in_flight -= 1
+            if lane.is_slow:
+                self._shares.slow_in_flight -= 1
+                self._shares.slow_bytes -= size
 
     def _enqueue(self, lane: Lane, delivery: Delivery) -> None:
         if lane.queue is None:
@@ -420,14 +416,14 @@ class Lanes:
         lane.queue.append(delivery)
         lane.held_bytes += delivery.work.size_bytes
         if lane.is_slow:
-            self._slow_bytes += delivery.work.size_bytes
+            self._shares.slow_bytes += delivery.work.size_bytes
         self._idle.pop(lane.subscription_id, None)
         self._waiting[lane.subscription_id] = lane
 
     def _leave(self, lane: Lane, delivery: Delivery) -> None:
         lane.held_bytes -= delivery.work.size_bytes
         if lane.is_slow:
-            self._slow_bytes -= delivery.work.size_bytes
+            self._shares.slow_bytes -= delivery.work.size_bytes
         if delivery.held:
             delivery.held = False
             self.held -= 1
@@ -441,9 +437,10 @@ class Lanes:
         queue = lane.queue
         while queue:
             if not (lane.breaker.is_open and lane.breaker.refuses(now)):
-                if self.in_flight >= self._max:
+                slow = self._judge(lane, now)
+                if self.in_flight >= self._max + (0 if slow else self._shares.hanging):
                     break
-                if self._judge(lane, now) and self._is_over_share(lane, now):
+                if not lane.is_fast and self._shares.is_over(lane, now):
                     break
                 if not lane.may_send(now):
                     break

@@ -14,7 +14,8 @@ import structlog
 from dispatcher.core.errors import UnavailableError
 from dispatcher.core.records import due_ms
 from dispatcher.metrics import Histogram, Metrics
-from dispatcher.pipeline.intake import Expansion, OwnIntake, SourceIntake, size_of
+from dispatcher.pipeline.expansions import Expansions
+from dispatcher.pipeline.intake import OwnIntake, SourceIntake, size_of
 from dispatcher.pipeline.lane_clock import TICK_SECONDS
 from dispatcher.pipeline.lanes import Lanes, Verdict
 from dispatcher.pipeline.log_buffer import LogBuffer
@@ -29,7 +30,6 @@ HOLD_RECORDS = 500
 HOLD_BYTES = 4 * 1024 * 1024
 POLL_RECORDS = 500
 FEED_RECORDS = 64
-FEED_DELIVERIES = 256
 MAX_PRODUCING = 16_384
 MAX_SPAN = 1_000_000
 MAX_CHECKING = 2_000
@@ -125,12 +125,12 @@ class Role:
         self._engine = engine
         self._delay_ms = delay_ms
         self._gives_way = name == "replay"
+        self._makes_many = isinstance(intake, SourceIntake)
         self._lateness: Histogram | None = engine.metrics.retry_lateness_seconds.get(name.removeprefix("retry."))
         self._check = engine.check_for(self._checked)
         self._ready: deque[Delivery] = deque()
         self._feeding_soon = False
-        self._expansion: Expansion | None = None
-        self._pending_delivery: Delivery | None = None
+        self._expansions = Expansions(self, self._give)
         self._partitions: dict[Partition, PartitionState] = {}
         self._budget = 0
         self._epoch = 0
@@ -199,12 +199,11 @@ class Role:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._expansion = None
+        self._expansions.clear()
         self._ready.clear()
         for state in self._partitions.values():
             state.hold.clear()
             state.held_bytes = 0
-        self._pending_delivery = None
         self._engine.lanes.withdraw(lambda delivery: delivery.role is self)
         for delivery in [each for each in self.active if not each.in_flight]:
             self._hand_over(delivery)
@@ -244,8 +243,15 @@ class Role:
         if not self._engine.gate():
             self._block()
             return
-        now_ms = self._engine.clock.now_ms()
         self._budget = FEED_RECORDS
+        self._expansions.begin_turn()
+        self._feed_partitions(self._engine.clock.now_ms())
+        if self._expansions.is_stuck:
+            self._block()
+        elif self._expansions:
+            self._feed_soon()
+
+    def _feed_partitions(self, now_ms: int) -> None:
         next_due_ms: int | None = None
         for key, state in list(self._partitions.items()):
             due_at = self._feed_partition(state, now_ms)
@@ -273,7 +279,7 @@ class Role:
             due, record = state.hold[0]
             if due > now_ms:
                 return due
-            if not self._budget:
+            if not self._budget or self._expansions.left <= 0:
                 self._feed_soon()
                 return _STOP
             self._budget -= 1
@@ -289,8 +295,7 @@ class Role:
         if isinstance(self._intake, SourceIntake):
             expansion = self._intake.take(record, state)
             if expansion is not None:
-                self._expansion = expansion
-                state.expanding += 1
+                self._expansions.begin(expansion)
             return
         delivery = self._intake.take(record, state, self)
         if delivery is not None:
@@ -306,8 +311,7 @@ class Role:
         engine = self._engine
         if (
             (not self._ready or self._bring_ready())
-            and (self._expansion is None or self._expand(self._expansion))
-            and engine.lanes.has_room
+            and (self._expansions.has_room if self._makes_many else engine.lanes.has_room)
             and engine.buffer.has_room
             and engine.window.has_room
             and engine.settlement.producing < MAX_PRODUCING
@@ -337,24 +341,14 @@ class Role:
             self._ready.popleft()
         return True
 
-    def _expand(self, expansion: Expansion) -> bool:
-        for _ in range(FEED_DELIVERIES):
-            delivery = self._pending_delivery or expansion.next(self)
-            self._pending_delivery = None
-            if delivery is None:
-                expansion.work.partition.expanding -= 1
-                self._expansion = None
-                return True
-            self.active.add(delivery)
-            if expansion.work.partition.lookups_left:
-                self._check.submit(delivery)
-                if len(self._check) >= MAX_CHECKING:
-                    return False
-            elif not self._offer(delivery):
-                self._pending_delivery = delivery
-                return False
-        self._feed_soon()
-        return False
+    def _give(self, delivery: Delivery) -> bool:
+        self.active.add(delivery)
+        if not delivery.work.partition.lookups_left:
+            return self._offer(delivery)
+        if len(self._check) >= MAX_CHECKING:
+            return False
+        self._check.submit(delivery)
+        return True
 
     def _offer(self, delivery: Delivery) -> bool:
         engine = self._engine

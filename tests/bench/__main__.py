@@ -16,6 +16,7 @@ from tests.bench.dead_letters import show_dead_letters
 from tests.bench.growth import show_growth
 from tests.bench.isolation import show_isolation, show_waiting
 from tests.bench.live_latency import show_replay
+from tests.bench.neighbours import show_neighbours
 from tests.bench.retries import show_due_backlog, show_lateness
 from tests.bench.rig import Rig, open_rig
 from tests.bench.subscriptions import show_subscriptions
@@ -23,7 +24,7 @@ from tests.bench.throughput import show_latency, show_throughput
 from tests.bench.validation import measure
 
 QUICK = ("validation", "throughput", "latency")
-PHASES = (*QUICK, "waiting", "isolation", "retries", "growth", "subscriptions", "replay", "dead-letters")
+PHASES = (*QUICK, "waiting", "isolation", "neighbours", "retries", "growth", "subscriptions", "replay", "dead-letters")
 
 
 async def main(events: int, profile: str | None, phases: Sequence[str]) -> None:
@@ -50,6 +51,8 @@ async def show(rig: Rig, phase: str, events: int, profile: str | None) -> None:
             await show_waiting(rig, events)
         case "isolation":
             await show_isolation(rig, events)
+        case "neighbours":
+            await show_neighbours(rig, events)
         case "retries":
             await show_due_backlog(rig)
             await show_lateness(rig)

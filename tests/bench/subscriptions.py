@@ -71,9 +71,13 @@ async def insert(deployment: Deployment, count: int, workspaces: int) -> None:
 
 def another(template: Webhook, keyring: Keyring, number: int, workspaces: int) -> Webhook:
     """Make one of many webhooks."""
-    workspace, own = f"ws_{number % workspaces}", f"wh_{number:016d}"
     turn = number // workspaces
     events = ("match.once",) if not turn else (TYPES[turn % len(TYPES)],)
+    return clone(template, keyring, f"wh_{number:016d}", f"ws_{number % workspaces}", events)
+
+
+def clone(template: Webhook, keyring: Keyring, own: str, workspace: str, events: tuple[str, ...]) -> Webhook:
+    """Make a webhook like another, with a secret of its own."""
     aad = binding(workspace, own, SealPurpose.SIGNING_SECRET)
     secret = SealedSecret(keyring.seal(b"whsec_" + own.encode(), nonce=draw(NONCE_BYTES), aad=aad))
     subscription = replace(template.subscription, id=own, workspace_id=workspace, events=events, secrets=(secret,))

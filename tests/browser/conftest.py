@@ -1,7 +1,7 @@
 """The real console on real Kafka and MongoDB, and Debian's Chromium to look at it with.
 
 Where no Chromium is installed the tests of this folder are skipped and the run says so; with
-`DISPATCHER_TESTS_NEED_BROWSER` set they fail instead.
+`TESTS_NEED_BROWSER` set they fail instead.
 """
 
 import os
@@ -42,7 +42,7 @@ class Console:
         deployment: What it belongs to; its worker runs.
         base: Its address, `/console` included.
         workspace: The test's own.
-        key: May read and write.
+        key: May read and write, until `become_read_only`.
         pages: Pages that were opened with `open`.
     """
 
@@ -71,6 +71,11 @@ class Console:
         await page.get_by_role("button", name="Sign in").click()
         await page.wait_for_url(self.base)
 
+    async def become_read_only(self) -> None:
+        """Go on with a key that may read and nothing else."""
+        keys = ApiKeys(MongoApiKeys(self.deployment.connection.api_keys), SystemClock(), draw)
+        self.key = (await keys.create(self.workspace, "auditor", ("read",))).plaintext
+
     @staticmethod
     async def shot(page: Page, name: str, *, full: bool = True) -> None:
         """Keep a picture of a page as build output."""
@@ -83,7 +88,7 @@ async def chromium(request: pytest.FixtureRequest) -> AsyncIterator[Browser]:
     """A running Chromium of the system's."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
-        if os.environ.get("DISPATCHER_TESTS_NEED_BROWSER"):
+        if os.environ.get("TESTS_NEED_BROWSER"):
             pytest.fail(_MISSING, pytrace=False)
         _tell(request.config, _MISSING)
         pytest.skip(_MISSING)

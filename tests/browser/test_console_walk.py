@@ -56,6 +56,14 @@ async def test_from_the_first_webhook_to_a_replay(console):
     await a_replay_shows_its_progress(page, console, path)
     await a_dead_letter_is_sent_again(page, console, own, path)
     await page.goto(own)
+    await it_is_deactivated(page)
+
+
+async def it_is_deactivated(page: Page) -> None:
+    """On a question that says what waits."""
+    await page.get_by_role("link", name="Deactivate").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Deactivate this webhook?")
+    await expect(page.locator("main")).to_contain_text("for another attempt")
     await page.get_by_role("button", name="Deactivate").click()
     await expect(page.get_by_role("heading", level=1)).to_contain_text("inactive")
 
@@ -179,6 +187,7 @@ async def test_without_javascript(console):
     own = await create(page, console, "Plain", path)
     assert (await page.locator("#secret").inner_text()).startswith("whsec_")
     assert await page.locator("[data-copy]:visible").count() == 0
+    await expect(page.locator("#verify")).to_be_visible()
     await publish_known(console, path, f"{console.workspace}-1")
     await page.goto(f"{own}/deliveries")
     await expect_after_reload(page, "tbody tr", "delivered")
@@ -196,12 +205,44 @@ async def test_without_javascript(console):
     await page.get_by_label("Name required").fill("Renamed")
     await page.get_by_role("button", name="Save").click()
     await expect(page.get_by_role("heading", level=1)).to_contain_text("Renamed")
-    await page.get_by_role("button", name="Deactivate").click()
-    await expect(page.get_by_role("heading", level=1)).to_contain_text("inactive")
+    await it_is_deactivated(page)
     await page.get_by_role("link", name="Delete").click()
     await page.get_by_role("button", name="Delete for good").click()
     await expect(page.get_by_text("Renamed was deleted")).to_be_visible()
     await expect(page.get_by_text("No webhooks yet")).to_be_visible()
+
+
+async def test_a_form_outlives_its_session(console):
+    """Without script: a form whose session has ended is kept, and counts once the same key has signed in elsewhere."""
+    page = await console.open(java_script_enabled=False)
+    await page.goto(f"{console.base}/webhooks/new")
+    await page.get_by_label("Name required").fill("Kept")
+    await page.get_by_label("Callback URL required").fill(console.deployment.receiver.url(f"/{console.workspace}"))
+    await page.get_by_text("User Created", exact=False).click()
+    await page.context.clear_cookies()
+    await page.get_by_role("button", name="Create").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Your session has ended")
+    async with page.context.expect_page() as opened:
+        await page.get_by_role("link", name="Sign in in another tab").click()
+    door = await opened.value
+    await door.get_by_label("API key").fill(console.key)
+    await door.get_by_role("button", name="Sign in").click()
+    await door.wait_for_url(console.base)
+    await page.get_by_role("button", name="Send it again").click()
+    await expect(page.get_by_role("heading", level=1)).to_contain_text("Kept")
+    await expect(page.locator("#secret")).to_have_count(1)
+
+
+async def test_two_clicks_create_one_webhook(console):
+    """Without script to stop the second: the two answers lead to the one webhook, and its secret shows."""
+    page = await console.open(java_script_enabled=False)
+    await page.goto(f"{console.base}/webhooks/new")
+    await page.get_by_label("Name required").fill("Once")
+    await page.get_by_label("Callback URL required").fill(console.deployment.receiver.url(f"/{console.workspace}"))
+    await page.get_by_role("button", name="Create").dblclick()
+    await expect(page.locator("#secret")).to_have_count(1)
+    await page.goto(f"{console.base}/webhooks")
+    await expect(page.locator("tbody tr")).to_have_count(1)
 
 
 async def expect_after_reload(page: Page, selector: str, text: str) -> None:

@@ -252,6 +252,7 @@ async def test_an_earlier_versions_index_is_replaced(connection):
         "list",
         "dead_letters",
         "reruns",
+        "waiting",
         "expire",
     }
 

@@ -1,6 +1,7 @@
 # ruff: noqa: D102 - the ports say what each method promises
 """The console over stores in memory, and a browser without script that keeps cookies and sends forms."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,10 +15,12 @@ from aiohttp.test_utils import TestClient, TestServer
 from dispatcher.console.application import ConsoleOperations, make_console
 from dispatcher.console.sessions import Sessions
 from dispatcher.core.delivery_log import LoggedDelivery, shown
+from dispatcher.core.errors import UnavailableError
 from dispatcher.core.retry import DEFAULT_TIERS
 from dispatcher.core.sealing import Keyring
 from dispatcher.core.topics import TopicNames
 from dispatcher.operations.catalogue import load_catalogue
+from dispatcher.operations.idempotency import Idempotency
 from dispatcher.operations.inspection import Inspections
 from dispatcher.operations.overview import Overviews
 from dispatcher.operations.rate_limits import Rate
@@ -39,6 +42,7 @@ from tests.fakes.stores import (
 )
 
 _TOKEN = re.compile(r'name="token" value="([^"]+)"')
+_FORM_ID = re.compile(r'name="form_id" value="([^"]+)"')
 
 
 class WholeLog(MemoryDeliveryLogReader):
@@ -61,32 +65,48 @@ class MemoryStatistics:
     Attributes:
         found: Beginning of a part to status to count.
         took: What every part's attempts took.
+        took_at: What those of one part took, by its beginning, where it isn't that.
         waits: What waits.
         asked: Subscription ids of each question.
+        parts: Which part of each beginning was measured, and the limit.
+        slow: Names of questions that take too long.
+        held: Answers come once it is set.
     """
 
     def __init__(self, outage: Outage) -> None:
         self.outage = outage
         self.found: dict[int, dict[str, int]] = {}
         self.took: Sequence[float] = ()
+        self.took_at: dict[int, Sequence[float]] = {}
         self.waits: Sequence[WaitingDelivery] = ()
         self.asked: list[Sequence[str]] = []
+        self.parts: dict[int, tuple[float, int]] = {}
+        self.slow: set[str] = set()
+        self.held = asyncio.Event()
+        self.held.set()
+
+    async def _ask(self, name: str) -> None:
+        await self.held.wait()
+        self.outage.check()
+        if name in self.slow:
+            raise UnavailableError("MongoDB gave up", shown="There is too much. Ask for less.")
 
     async def counts(
         self, subscription_ids: Sequence[str], since_ms: int, until_ms: int, bucket_ms: int
     ) -> Mapping[int, Mapping[str, int]]:
-        self.outage.check()
         self.asked.append(subscription_ids)
+        await self._ask("counts")
         return {at_ms: counts for at_ms, counts in self.found.items() if since_ms <= at_ms < until_ms}
 
     async def durations(
-        self, subscription_ids: Sequence[str], since_ms: int, until_ms: int, limit: int
+        self, subscription_ids: Sequence[str], since_ms: int, until_ms: int, part: float, limit: int
     ) -> Sequence[float]:
-        self.outage.check()
-        return self.took[:limit]
+        await self._ask("durations")
+        self.parts[since_ms] = part, limit
+        return self.took_at.get(since_ms, self.took)
 
     async def waiting(self, subscription_ids: Sequence[str], since_ms: int, limit: int) -> Sequence[WaitingDelivery]:
-        self.outage.check()
+        await self._ask("waiting")
         return self.waits[:limit]
 
 
@@ -118,6 +138,12 @@ class Seen:
         assert found, self.words
         return found[1]
 
+    @property
+    def form_id(self) -> str:
+        """The id that its forms carry; empty where it has none."""
+        found = _FORM_ID.search(self.text)
+        return found[1] if found else ""
+
     def value(self, field: str) -> str:
         """Return what stands in a field, or in a text area."""
         pattern = rf'<input[^>]* id="{field}"[^>]*? value="([^"]*)"|<textarea id="{field}"[^>]*>\n?([^<]*)</textarea>'
@@ -139,9 +165,11 @@ class Browser:
         return await self._seen(await self.client.get(f"/console{path}", **options))
 
     async def post(self, path: str, fields: Any = (), *, token: str | None = None, **options: Any) -> Seen:
-        """Send a form of the last page, token included."""
+        """Send a form of the last page, token and id included; `form_id` among the fields stands for another page's."""
         pairs = list(fields.items() if isinstance(fields, Mapping) else fields)
         pairs.append(("token", self.page.token if token is None else token))
+        if self.page.form_id and "form_id" not in dict(pairs):
+            pairs.append(("form_id", self.page.form_id))
         return await self._seen(await self.client.post(f"/console{path}", data=pairs, **options))
 
     async def sign_in(self, kind: str = "all") -> Seen:
@@ -210,7 +238,9 @@ async def console_stack(*, requests: Rate = PLENTY, guesses: Rate = PLENTY) -> A
             clock=own,
             tiers=DEFAULT_TIERS,
         )
-        app.add_subapp("/console", make_console(operations, limits, Sessions(keyring, own, draws("console"))))
+        sessions = Sessions(keyring, own, draws("console"))
+        idempotency = Idempotency(claims, own, keyring, draws("once"))
+        app.add_subapp("/console", make_console(operations, limits, sessions, idempotency))
 
     async with api_stack(
         webhook_store=store,

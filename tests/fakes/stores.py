@@ -65,6 +65,14 @@ class MemoryWebhookStore:
         webhook = self.webhooks.get(webhook_id)
         return webhook if webhook and webhook.subscription.workspace_id == workspace_id else None
 
+    async def some(self, workspace_id: str, webhook_ids: Sequence[str]) -> Sequence[Webhook]:
+        found = [await self.get(workspace_id, webhook_id) for webhook_id in webhook_ids]
+        return [webhook for webhook in found if webhook is not None]
+
+    async def ids(self, workspace_id: str, limit: int) -> Sequence[str]:
+        page = await self.page(workspace_id, None, limit)
+        return [webhook.subscription.id for webhook in page.rows]
+
     async def page(
         self, workspace_id: str, cursor: str | None, limit: int, *, wanted: WebhookFilter | None = None
     ) -> Page[Webhook]:

@@ -22,16 +22,23 @@
       time.dataset.zoned = "";
       time.textContent = inZone(at);
     }
-    for (const label of root.querySelectorAll("text[data-at]")) {
+    for (const label of root.querySelectorAll("tspan[data-at]")) {
       const form = label.dataset.as === "day" ? { month: "short", day: "numeric" } : { hour: "2-digit", minute: "2-digit" };
       label.textContent = new Intl.DateTimeFormat(undefined, form).format(new Date(Number(label.dataset.at)));
+    }
+    for (const bar of root.querySelectorAll("title[data-at]:not([data-zoned])")) {
+      bar.dataset.zoned = "";
+      bar.textContent = `${inZone(new Date(Number(bar.dataset.at)))} here, ${bar.textContent}`;
     }
     tick();
   }
 
+  // How far this computer's clock is behind the server's, ms: what is due is due by the latter.
+  let behind = 0;
+
   function tick() {
     for (const time of document.querySelectorAll("time[data-countdown]")) {
-      const left = seconds(Date.now(), new Date(time.dateTime).getTime());
+      const left = seconds(Date.now() + behind, new Date(time.dateTime).getTime());
       time.textContent = left > 0 ? `in ${inWords(left)}` : "due now";
     }
   }
@@ -77,15 +84,34 @@
   });
 
   // Fields for times mean UTC; beside them stands what that is here.
-  document.addEventListener("input", (event) => {
-    const hint = event.target.id && document.querySelector(`[data-zone-of="${event.target.id}"]`);
+  function showZone(field) {
+    const hint = field.id && document.querySelector(`[data-zone-of="${field.id}"]`);
     if (!hint) return;
-    const at = new Date(`${event.target.value}Z`);
+    const at = new Date(`${field.value}Z`);
     hint.textContent = Number.isNaN(at.getTime()) ? "" : `${inZone(at)} here`;
-  });
+  }
+  document.addEventListener("input", (event) => showZone(event.target));
 
   // Live parts: the page itself is fetched again, and what changed in them is put in.
   const shown = new Map();
+
+  // Dates are in whole seconds: on average half a second has passed.
+  function setClock(date) {
+    const there = new Date(date).getTime() + 500;
+    const apart = there - Date.now();
+    behind = Number.isNaN(there) || Math.abs(apart) < 2000 ? 0 : apart;
+  }
+
+  // What has the focus in a part, so that it, or what stands for it after the part was replaced, has it again.
+  const mayFocus = "a[href], button, input, select, textarea, summary, [tabindex]";
+  const signOf = (each) => [each.tagName, each.id, each.getAttribute("href"), each.name, each.form?.getAttribute("action"), each.getAttribute("aria-label"), each.matches("button, summary") ? each.textContent : ""].join("|");
+
+  function focusAgain(part, sign) {
+    const again = [...part.querySelectorAll(mayFocus)].find((each) => signOf(each) === sign);
+    // What is gone leaves its part behind: the way to the rest of the page is short from there.
+    if (!again) part.tabIndex = -1;
+    (again || part).focus({ preventScroll: true });
+  }
 
   function keysOf(part) {
     return new Set([...part.querySelectorAll("[data-key]")].map((row) => row.dataset.key));
@@ -97,12 +123,13 @@
       location.reload();
       return false;
     }
+    setClock(answer.headers.get("Date"));
     if (!answer.ok) return true;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const part of parts) {
       const fresh = page.getElementById(part.id);
       if (!fresh || fresh.innerHTML === shown.get(part.id)) continue;
-      const focused = part.contains(document.activeElement) ? document.activeElement.id || document.activeElement.getAttribute("href") : "";
+      const focused = part.contains(document.activeElement) && part !== document.activeElement ? signOf(document.activeElement) : "";
       const opened = [...part.querySelectorAll("details[open][id]")].map((each) => each.id);
       const known = keysOf(part);
       shown.set(part.id, fresh.innerHTML);
@@ -114,7 +141,7 @@
         added += 1;
       }
       for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
-      if (focused) (document.getElementById(focused) || [...part.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused))?.focus();
+      if (focused) focusAgain(part, focused);
       const said = document.querySelector(`[data-said-of="${part.id}"]`);
       if (said && added && known.size) said.textContent = `${added} new`;
       showTimes(part);
@@ -143,6 +170,7 @@
   }
 
   live();
+  for (const hint of document.querySelectorAll("[data-zone-of]")) showZone(document.getElementById(hint.dataset.zoneOf));
   showTimes(document);
   showButtons(document);
   setInterval(tick, 1000);

@@ -1,10 +1,12 @@
 """What is done with a webhook: test, rotate, activate, delete."""
 
+import asyncio
 import re
 
 import pytest
 
-from tests.fakes.http import answer
+from tests.fakes.http import answer, failure
+from tests.unit.api.test_api_deliveries import delivery
 
 
 @pytest.fixture
@@ -28,6 +30,14 @@ async def test_a_test_event_shows_its_response(browser, console, own):
     assert '<option value="user.created" selected>' in seen.text
     sent = console.sender.sent
     assert [each.headers["x-webhook-event"] for each in sent] == ["post.deleted", "user.created"]
+
+
+async def test_no_response_has_no_empty_body(browser, console, own):
+    """Where no response came, nothing is said of its body."""
+    console.sender.answers = lambda _sent: failure()
+    await browser.get(f"{own}/test")
+    seen = await browser.post(f"{own}/test", {"type": "user.created", "log": ""})
+    assert ("nobody answered" in seen.words, "had no body" in seen.words) == (True, False)
 
 
 async def test_a_test_log_holds_no_foreign_delivery(browser, console, own):
@@ -62,8 +72,97 @@ async def test_a_wrong_new_secret_is_told_beside_its_field(browser, console, own
     assert (seen.status, "secret already" in seen.words) == (409, True)
 
 
+async def test_a_receiver_has_a_day_unless_something_else_is_chosen(browser, console, own):
+    """A day is chosen already; a time that isn't offered rotates nothing and is told beside its field."""
+    seen = await browser.get(f"{own}/rotate")
+    assert '<option value="86400" selected>' in seen.text
+    for fields in ({"overlap_seconds": "5", "secret": ""}, {"secret": ""}):
+        seen = await browser.post(f"{own}/rotate", fields)
+        assert (seen.status, 'id="overlap_seconds-problem"' in seen.text) == (422, True)
+    assert console.api.webhook_store.webhooks[own.rpartition("/")[2]].subscription.revision == 1
+
+
+async def test_an_odd_new_secret_is_warned_of(browser, own):
+    """Rotating tells what creating tells: it looks like a Standard Webhooks secret and is none."""
+    await browser.get(f"{own}/rotate")
+    seen = await browser.post(f"{own}/rotate", {"overlap_seconds": "0", "secret": "whsec_not base64 at all"})
+    assert "Look at the secret: what follows whsec_ is no base64" in seen.words
+
+
+async def test_a_secret_that_was_typed_is_asked_for_again(browser, own):
+    """Where the form comes back for another reason, its empty field says so."""
+    await browser.get(f"{own}/rotate")
+    seen = await browser.post(f"{own}/rotate", {"overlap_seconds": "5", "secret": "a secret of my own"})
+    assert "type it again" in seen.words
+    assert "a secret of my own" not in seen.text
+
+
+async def test_secrets_that_have_ended_are_told_no_more(browser, console, own):
+    """Each former secret shows until when it signs, and is gone from the page when it doesn't any more."""
+    for seconds in ("3600", "86400"):
+        await browser.get(f"{own}/rotate")
+        await browser.post(f"{own}/rotate", {"overlap_seconds": seconds, "secret": ""})
+    words = (await browser.get(own)).words
+    assert "2 former ones may still sign, until 2026-01-16 10:30:00 UTC and 2026-01-15 11:30:00 UTC" in words
+    console.api.clock.ms += 3_600_000
+    words = (await browser.get(own)).words
+    assert "1 former one may still sign, until 2026-01-16 10:30:00 UTC" in words
+    console.api.clock.ms += 86_400_000
+    await browser.sign_in()
+    assert "may still sign" not in (await browser.get(own)).words
+
+
+@pytest.mark.parametrize("action", ["rotate", "delete", "deactivate"])
+async def test_a_question_is_about_the_webhook_as_it_was_shown(browser, console, own, action):
+    """Where somebody else changed it meanwhile nothing is done: the question comes again, and its answer counts."""
+    await browser.get(f"{own}/{action}")
+    await console.api.call("PATCH", own, {"name": "Theirs"})
+    path = f"{own}/{'status' if action == 'deactivate' else action}"
+    fields = {"overlap_seconds": "0", "status": "inactive"}
+    seen = await browser.post(path, {**fields, "revision": "1"})
+    assert (seen.status, "Somebody else changed this webhook" in seen.words) == (409, True)
+    assert console.api.webhook_store.webhooks[own.rpartition("/")[2]].subscription.revision == 2
+    revision = re.search(r'name="revision" value="(\d+)"', seen.text)[1]
+    assert (await browser.post(path, {**fields, "revision": revision})).status == 200
+
+
+async def test_an_old_page_activates_nothing(browser, console, own):
+    """A webhook that somebody else changed since isn't switched on from a page that shows it as it was."""
+    await console.api.call("PATCH", own, {"status": "inactive"})
+    seen = await browser.get(own)
+    revision = re.search(r'name="revision" value="(\d+)"', seen.text)[1]
+    await console.api.call("PATCH", own, {"url": "https://hooks.example.com/other"})
+    seen = await browser.post(f"{own}/status", {"status": "active", "revision": revision})
+    assert "Nothing was changed: somebody else changed the webhook" in seen.words
+    assert "○ inactive" in seen.words
+
+
+async def test_deactivating_asks_first_and_says_what_waits(browser, console, own):
+    """How many deliveries would be skipped, and where to see them; looking changes nothing."""
+    assert f'href="/console{own}/deactivate"' in (await browser.get(own)).text
+    assert "No delivery waits" in (await browser.get(f"{own}/deactivate")).words
+    for count, told in ((1, "1 delivery waits"), (50, "50 deliveries wait"), (51, "50 or more deliveries wait")):
+        waiting = [delivery(number, own.rpartition("/")[2], status="retrying") for number in range(count)]
+        console.reader.deliveries = [*waiting, delivery(99, own.rpartition("/")[2])]
+        seen = await browser.get(f"{own}/deactivate")
+        assert told in seen.words
+        assert f'href="/console{own}/deliveries?status=retrying"' in seen.text
+    assert "● active" in (await browser.get(own)).words
+
+
+async def test_the_question_does_not_hang_on_the_count(browser, console, own, monkeypatch):
+    """Where the log takes too long it says that the number isn't known."""
+    monkeypatch.setattr("dispatcher.console.action_pages.COUNT_SECONDS", 0)
+
+    async def slow(*_args):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(console.reader, "page", slow)
+    assert "How many wait is not known just now" in (await browser.get(f"{own}/deactivate")).words
+
+
 async def test_a_webhook_is_switched_off_and_on(browser, console, own):
-    """The button changes the status and the page says what that means."""
+    """The answer changes the status and the page says what that means."""
     await browser.get(own)
     seen = await browser.post(f"{own}/status", {"status": "inactive"})
     assert "○ inactive" in seen.words

@@ -337,3 +337,28 @@ async def test_a_read_only_key_sees_letters_and_no_button(console):
         assert (await console.browser.get(page)).status == 403
         assert (await console.browser.post(page, {"reason": "gone"})).status == 403
     assert jobs(console) == []
+
+
+@pytest.mark.usefixtures("letters")
+async def test_the_list_reads_its_webhooks_at_once(browser, console, monkeypatch):
+    """However many it names, the store is asked once for them, and never for one alone."""
+    store, asked = console.api.webhook_store, []
+    real = type(store).some
+
+    async def some(self, workspace_id, webhook_ids):
+        asked.append(sorted(webhook_ids))
+        return await real(self, workspace_id, webhook_ids)
+
+    monkeypatch.setattr(type(store), "some", some)
+    assert "Webhook Billing 3 Audit 1" in (await browser.get("/dead-letters")).words
+    assert [len(ids) for ids in asked] == [2]
+
+
+@pytest.mark.usefixtures("letters")
+async def test_times_of_a_shared_address_stay_in_their_fields(browser):
+    """What the API's clients write shows in the fields, in UTC, and filters the same when it is sent again."""
+    seen = await browser.get("/dead-letters?since=2026-01-15T10:29:57Z&until=2026-01-15T11:29:59%2B01:00")
+    assert (seen.value("since"), seen.value("until")) == ("2026-01-15T10:29:57", "2026-01-15T10:29:59")
+    again = await browser.get(f"/dead-letters?since={seen.value('since')}&until={seen.value('until')}")
+    assert rows(again) == rows(seen) == ["del_002", "del_003"]
+    assert 'data-zone-of="since"' in seen.text

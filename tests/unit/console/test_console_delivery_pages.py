@@ -62,13 +62,42 @@ async def test_filters_stand_in_the_address(browser, console, own):
     assert ("data-live" in second.text, second.text.count("data-key=")) == (False, 30)
 
 
+async def test_times_of_a_shared_address_stay_in_their_fields(browser, own):
+    """A field can show no time with a zone: it has what the API's clients write in UTC, and a hint beside it."""
+    seen = await browser.get(f"{own}/deliveries?since=2026-01-15T11:30:00%2B01:00&until=2026-01-15T10:30:00Z")
+    assert (seen.value("since"), seen.value("until")) == ("2026-01-15T10:30:00", "2026-01-15T10:30:00")
+    assert ('data-zone-of="since"' in seen.text, 'data-zone-of="until"' in seen.text) == (True, True)
+
+
 async def test_wrong_filters_are_told_beside_their_field(browser, own):
     """What can't be read is told, and what was typed stays."""
+    assert 'id="status-problem"' in (await browser.get(f"{own}/deliveries?status=bogus")).text
     seen = await browser.get(f"{own}/deliveries?type=no+type&since=yesterday")
     assert seen.status == 422
     assert 'id="type-problem"' in seen.text
     assert 'id="since-problem"' in seen.text
     assert seen.value("type") == "no type"
+
+
+async def test_a_body_that_is_no_text_is_shown_escaped(browser, console, own):
+    """Half a surrogate pair, which JSON may hold and UTF-8 can't, breaks no page; the other words stay readable."""
+    record = console.records.broker.append(
+        "events", raw(ENVELOPE, data={"note": "Grüße HALF"}).replace(b"HALF", b"\\ud800")
+    )
+    origin = Origin("events", 0, record.offset, START_MS)
+    console.reader.deliveries = [delivery(1, webhook_id(own), origin=origin, attempts=[attempt(1)])]
+    seen = await browser.get(f"{own}/deliveries/del_001")
+    assert seen.status == 200
+    assert "Grüße \\ud800" in seen.text.partition("indented")[2].partition("</pre>")[0]
+
+
+async def test_where_no_response_came_that_is_said(browser, console, own):
+    """It isn't called a response without a body."""
+    refused = attempt(1, response_code=0, error="connection refused", response_body=b"")
+    console.reader.deliveries = [delivery(1, webhook_id(own), attempts=[refused])]
+    assert "No response came." in (await browser.get(f"{own}/deliveries/del_001")).words
+    console.reader.deliveries = [delivery(1, webhook_id(own), attempts=[attempt(1, response_body=b"")])]
+    assert "The response had no body." in (await browser.get(f"{own}/deliveries/del_001")).words
 
 
 async def test_an_attempt_shows_request_and_response(browser, console, own):

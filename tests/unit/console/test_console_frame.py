@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from dispatcher.console.frame import MAX_FORM_BYTES, sentence
+from dispatcher.console.forms import MAX_FORM_BYTES
+from dispatcher.console.frame import sentence
 from tests.fakes.api_stack import START_MS
 from tests.fakes.console_stack import ConsoleStack
 from tests.unit.api.test_api_deliveries import delivery
@@ -18,6 +19,7 @@ PAGES = (
     "/webhooks/{id}/test",
     "/webhooks/{id}/rotate",
     "/webhooks/{id}/delete",
+    "/webhooks/{id}/deactivate",
     "/webhooks/{id}/deliveries",
     "/webhooks/{id}/deliveries/del_001",
     "/webhooks/{id}/replay",
@@ -29,7 +31,9 @@ PAGES = (
     "/event-types",
     "/event-types/user.created",
 )
-TO_WRITE = tuple(page for page in PAGES if page.endswith(("new", "edit", "rotate", "delete", "reason=gone")))
+TO_WRITE = tuple(
+    page for page in PAGES if page.endswith(("new", "edit", "rotate", "delete", "deactivate", "reason=gone"))
+)
 TO_READ = tuple(page for page in PAGES if page not in TO_WRITE)
 
 
@@ -66,7 +70,9 @@ async def test_a_key_that_may_only_read_sees_no_button_that_would_fail(console, 
     assert seen.status == 200
     forms = re.findall(r'<form method="post"(?: action="([^"]*)")?', seen.text)
     assert forms == ["/console/sign-out"]
-    assert not re.search(r'href="[^"]*/(?:new|edit|rotate|delete)"|dead-letters/(?:replay|handled)', seen.text)
+    assert not re.search(
+        r'href="[^"]*/(?:new|edit|rotate|delete|deactivate|cancel)"|dead-letters/(?:replay|handled)', seen.text
+    )
 
 
 async def test_a_key_that_may_only_read_changes_nothing(console, webhook_id):
@@ -76,6 +82,7 @@ async def test_a_key_that_may_only_read_changes_nothing(console, webhook_id):
     for page in PAGES:
         if page in TO_WRITE:
             assert (await console.browser.get(page.format(id=webhook_id))).status == 403
+    assert (await console.browser.get("/replays/rpl_1/cancel")).status == 403
     for path in (
         "/webhooks/new",
         f"{own}/edit",

@@ -6,7 +6,10 @@ from dataclasses import replace
 import pytest
 
 from dispatcher.console import plots
-from dispatcher.operations.overview import Bucket, Latency, Overview, TierBacklog
+from dispatcher.core.errors import UnavailableError
+from dispatcher.operations.failed_deliveries import DeadLetters
+from dispatcher.operations.latency import Latency
+from dispatcher.operations.overview import Bucket, Overview, TierBacklog
 from dispatcher.ports import WaitingDelivery
 from tests.fakes.api_stack import START_MS
 from tests.unit.api.test_api_deliveries import delivery
@@ -73,7 +76,7 @@ async def test_the_overview_counts_this_workspaces_webhooks(browser, console):
     created = await console.api.create(name="Mine")
     await console.api.call("POST", "/webhooks", {"url": "https://hooks.example.com/", "events": ["*"]}, key="other")
     console.statistics.found = {START_MS - 60_000: {"delivered": 9, "failed": 1}}
-    console.statistics.took = [10.0] * 99 + [500.0]
+    console.statistics.took = [10.0] * 98 + [500.0] * 2
     console.statistics.waits = [WaitingDelivery(1, 60_000, START_MS + 5), WaitingDelivery(0, None, None)]
     console.reader.deliveries = [
         delivery(1, created["id"], status="failed", reason="attempts_exhausted", error="<i>no</i>"),
@@ -107,3 +110,52 @@ async def test_disabled_webhooks_come_first_to_whoever_is_on_call(browser, conso
     off = replace(webhook.subscription, status="disabled")
     store.webhooks[created["id"]] = replace(webhook, subscription=off, disabled_reason="its endpoint is gone")
     assert "its endpoint is gone" in (await browser.get("")).words
+
+
+@pytest.mark.parametrize(
+    ("slow", "drawn", "told", "tiles"),
+    [
+        ({"counts"}, 1, "too many deliveries to count over 6h", "Deliveries — Delivered — Failed for good —"),
+        ({"durations"}, 3, "too many deliveries to measure over 6h", "Latency, median — Latency, p99 —"),
+        ({"waiting"}, 3, "What waits could not be counted in time", "Waiting — Deliveries per minute"),
+    ],
+)
+async def test_a_part_that_takes_too_long_leaves_the_others(browser, console, slow, drawn, told, tiles):
+    """Where a plot would be stands what to do, and no number is made up; the page is none of an error."""
+    await console.api.create()
+    console.statistics.found, console.statistics.slow = {START_MS: {"delivered": 1}}, slow
+    seen = await browser.get("?window=6h")
+    assert (seen.status, seen.text.count('<svg class="plot"')) == (200, drawn)
+    assert told in seen.words
+    assert tiles in seen.words
+
+
+async def test_failures_that_take_too_long_to_find_leave_the_rest(browser, console, monkeypatch):
+    """The plots show, and in place of the list stands what to do."""
+
+    async def page(*_, **__):
+        raise UnavailableError("MongoDB gave up", shown="ask for fewer")
+
+    await console.api.create()
+    monkeypatch.setattr(DeadLetters, "page", page)
+    seen = await browser.get("?window=6h")
+    assert (seen.status, seen.text.count('<svg class="plot"')) == (200, 4)
+    assert "Latest failures: Ask for fewer. Those of the last 6h" in seen.words
+    assert 'href="/console/dead-letters?since=2026-01-15T04:35:00Z"' in seen.text
+
+
+async def test_a_database_that_is_away_is_told_as_such(browser, console):
+    """No part is left out for that: the page says to come again."""
+    console.statistics.outage.down = True
+    assert (await browser.get("")).status == 503
+    console.statistics.outage.down = False
+
+
+def test_what_is_pointed_at_says_its_day_and_its_utc():
+    """Bars and the labels of the time's axis; the script puts the reader's time before it, or in its place."""
+    root = ET.fromstring(plots.rate(overview(BUSY)))
+    titles = [title for title in root.iter("title") if title.get("data-at")]
+    assert titles[0].text == "2026-01-15 10:30 UTC: 10 delivered"
+    assert titles[0].get("data-at") == str(START_MS)
+    labels = [(text.find("title").text, text.find("tspan").text) for text in root.iter("text") if len(text)]
+    assert labels[0] == ("2026-01-15 10:30 UTC", "10:30")

@@ -73,12 +73,20 @@ async def test_an_inactive_webhook_offers_no_replay(browser, console, own):
 
 
 async def test_a_replay_can_be_cancelled(browser, console, own):
-    """Once; of one that has ended the page says so."""
+    """A page asks first and says how far it is; of one that has ended it says so."""
     seen = await start(browser, own)
     path = seen.path.removeprefix("/console")
+    assert f'href="/console{path}/cancel"' in seen.text
+    assert "nothing of it is sent" in (await browser.get(f"{path}/cancel")).words
+    (job,) = console.replays.jobs.values()
+    counts = ReplayCounts(produced=20, gone=3, skipped=2)
+    console.replays.jobs[job.id] = replace(job, status=ReplayStatus.RUNNING, selected=100, counts=counts)
+    question = await browser.get(f"{path}/cancel")
+    assert "25 of 100 are done with, 20 of them sent again; the other 75 are left out" in question.words
     seen = await browser.post(f"{path}/cancel")
     assert "cancelled" in seen.words
     assert "Cancel replay" not in seen.words
+    assert "there is nothing to cancel" in (await browser.get(f"{path}/cancel")).words
     assert "nothing to cancel" in (await browser.post(f"{path}/cancel")).words
 
 

@@ -65,6 +65,16 @@ def test_a_flash_is_read_by_its_own_session_for_some_minutes(sessions, clock):
     assert sessions.read_flash(session, cookie) is None
 
 
+def test_forms_outlive_their_session(sessions):
+    """A form's token is that of the key, whichever session it is; another key's, and the sign-in page's, are others."""
+    first, second, other = sessions.begin(KEY), sessions.begin(KEY), sessions.begin("whk_other")
+    assert first.token != second.token
+    assert first.form_token == second.form_token != other.form_token
+    assert digest_of(KEY).hex() not in first.form_token
+    door = sessions.begin()
+    assert door.form_token == door.token != sessions.begin().form_token
+
+
 def test_no_secret_shows_in_a_representation():
     """Neither a token nor a secret gets into a log by way of repr."""
     sessions = Sessions(Keyring([b"k" * 32]), ManualClock(), draws())

@@ -1,9 +1,12 @@
 """Signing in and out, and who is kept out."""
 
 import re
+from html import unescape
 
 import pytest
 from aiohttp import ClientSession
+from structlog.testing import capture_logs
+from yarl import URL
 
 from dispatcher.console.frame import SESSION_COOKIE
 from dispatcher.operations.rate_limits import Rate
@@ -23,11 +26,11 @@ async def test_a_page_asks_for_a_key_and_shows_after_signing_in(console):
     )
 
 
-@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("secure", ["", "https", "HTTPS, http", "http, https"])
 async def test_the_session_cookie_is_kept_from_scripts_and_other_sites(console, secure):
     """HttpOnly, SameSite, bounded to the console's path; Secure where the page came over TLS."""
     await console.browser.get("/sign-in")
-    forwarded = {"X-Forwarded-Proto": "https"} if secure else {}
+    forwarded = {"X-Forwarded-Proto": secure} if secure else {}
     fields = {"api_key": console.browser.keys["all"], "token": console.browser.page.token}
     response = await console.browser.client.post(
         "/console/sign-in", data=fields, headers=forwarded, allow_redirects=False
@@ -35,7 +38,7 @@ async def test_the_session_cookie_is_kept_from_scripts_and_other_sites(console, 
     assert response.status == 303
     cookie = response.cookies[SESSION_COOKIE]
     assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "Lax", "/console")
-    assert bool(cookie["secure"]) is secure
+    assert bool(cookie["secure"]) is secure.lower().startswith("https")
     assert int(cookie["max-age"]) == 12 * 3600
     assert fields["api_key"] not in cookie.value
 
@@ -90,7 +93,21 @@ async def test_a_key_that_may_not_read_does_not_sign_in(console):
 
 
 @pytest.mark.parametrize(
-    "then", ["https://evil.example", "//evil.example", "/\\evil.example", "/v1/webhooks", "/console/../v1", "/consolex"]
+    "then",
+    [
+        "https://evil.example",
+        "//evil.example",
+        "/\\evil.example",
+        "/v1/webhooks",
+        "/console/../v1",
+        "/console/%2e%2E/v1",
+        "/console/.%2e/v1",
+        "/consolex",
+        "/console\\..\\v1",
+        "/console/\\evil.example",
+        "/console?a=\r\nSet-Cookie: a=b",
+        "/console?a=ä",
+    ],
 )
 async def test_signing_in_never_leads_elsewhere(console, then):
     """A target outside the console is replaced by the console's first page."""
@@ -155,3 +172,56 @@ async def test_opening_the_sign_in_page_signs_nobody_out(browser):
             assert response.status == 303
     await browser.sign_in("read")
     assert browser.cookie("dispatcher_sign_in") is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/webhooks?q=a%2Cb%40c%27(d)!",
+        "/webhooks?q=caf%C3%A9..au%20lait",
+        "/webhooks/wh_1/test?type=user.created&log=del_a%2Cdel_b",
+        "?window=24h",
+    ],
+)
+async def test_a_shared_view_is_there_after_signing_in(console, path):
+    """Whatever stands in the address survives the sign-in page."""
+    response = await console.browser.client.get(URL(f"/console{path}", encoded=True), allow_redirects=False)
+    page = await console.browser.client.get(URL(response.headers["Location"], encoded=True))
+    text = await page.text()
+    fields = {
+        "api_key": console.browser.keys["all"],
+        "token": re.search(r'name="token" value="([^"]+)"', text)[1],
+        "next": unescape(re.search(r'name="next" value="([^"]*)"', text)[1]),
+    }
+    response = await console.browser.client.post("/console/sign-in", data=fields, allow_redirects=False)
+    led, wanted = URL(response.headers["Location"], encoded=True), URL(f"/console{path}", encoded=True)
+    assert (led.path, led.query) == (wanted.path, wanted.query)
+
+
+async def test_a_sign_in_that_is_refused_keeps_where_it_leads(console):
+    """An old form's target stands in the fresh one."""
+    fields = {"api_key": "whk_x", "next": "/console/event-types?q=user"}
+    seen = await console.browser.post("/sign-in", fields, token="made-up")
+    assert (seen.status, 'name="next" value="/console/event-types?q=user"' in seen.text) == (403, True)
+
+
+async def test_a_slash_at_the_end_leads_to_the_first_page(console):
+    """`/console/` is the console, signed in or not."""
+    assert (await console.browser.get("/")).path == "/console/sign-in"
+    await console.browser.sign_in()
+    seen = await console.browser.get("/?window=24h")
+    assert (seen.status, seen.path) == (200, "/console")
+
+
+async def test_sign_ins_stand_in_the_log(console):
+    """Who signed in from where, and who was refused and why; never a key."""
+    browser = console.browser
+    with capture_logs() as logged:
+        for key in ("whk_wrong", browser.keys["write"], browser.keys["all"]):
+            await browser.get("/sign-in")
+            await browser.post("/sign-in", {"api_key": key})
+    told = [entry for entry in logged if entry["event"] in {"signed in", "sign-in refused"}]
+    assert [entry["event"] for entry in told] == ["sign-in refused", "sign-in refused", "signed in"]
+    assert {entry["address"] for entry in told} == {"127.0.0.1"}
+    assert (told[0]["log_level"], told[2]["workspace_id"]) == ("warning", "acme")
+    assert not re.search(r"whk_\w", repr(told))

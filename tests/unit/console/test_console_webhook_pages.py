@@ -2,8 +2,11 @@
 
 import re
 from dataclasses import replace
+from importlib.resources import files
 
 import pytest
+
+from dispatcher.console.snippets import HEADERS, LANGUAGES
 
 FIELDS = {
     "name": "Billing",
@@ -87,6 +90,84 @@ async def test_a_secret_waits_for_its_page(browser, console):
     response = await browser.client.post("/console/webhooks/new", data=pairs, allow_redirects=False)
     assert 'id="secret"' not in (await browser.get("/webhooks")).text
     assert 'id="secret"' in (await browser.get(response.headers["Location"].removeprefix("/console"))).text
+
+
+async def shown_once(browser):
+    """Create a webhook and don't follow; gives the path of the page that its secret waits for."""
+    await browser.get("/webhooks/new")
+    pairs = [*FIELDS.items(), ("events", "*"), ("token", browser.page.token)]
+    response = await browser.client.post("/console/webhooks/new", data=pairs, allow_redirects=False)
+    return response.headers["Location"].removeprefix("/console")
+
+
+async def test_a_secret_outlives_a_page_that_failed(browser, console):
+    """Neither an outage's page nor one of too many requests uses the secret up."""
+    own = await shown_once(browser)
+    console.api.outage.down = True
+    assert (await browser.get(own)).status == 503
+    console.api.outage.down = False
+    assert 'id="secret"' in (await browser.get(own)).text
+    assert 'id="secret"' not in (await browser.get(own)).text
+
+
+@pytest.mark.parametrize("page", ["edit", "test", "rotate", "deliveries", "delete", "deactivate", "replay"])
+async def test_no_other_page_of_the_webhook_uses_its_secret_up(browser, page):
+    """It waits for the one page that shows it."""
+    own = await shown_once(browser)
+    assert 'id="secret"' not in re.sub(r"<input[^>]*>", "", (await browser.get(f"{own}/{page}")).text)
+    assert 'id="secret"' in (await browser.get(own)).text
+
+
+async def test_what_other_forms_leave_takes_no_secrets_place(browser, console):
+    """Another tab's flash, and another webhook's secret, come beside it."""
+    own, other = await shown_once(browser), await shown_once(browser)
+    await browser.get(other)
+    fields = {"status": "inactive", "token": browser.page.token}
+    third = await console.api.create(name="Third")
+    await browser.client.post(f"/console/webhooks/{third['id']}/status", data=fields, allow_redirects=False)
+    seen = await browser.get(own)
+    assert ('id="secret"' in seen.text, "nothing is sent any more" in seen.words) == (True, True)
+
+
+async def test_a_look_of_the_script_or_of_a_head_uses_no_secret_up(browser):
+    """Only a page that somebody sees does."""
+    own = await shown_once(browser)
+    assert 'id="secret"' not in (await browser.get(own, headers={"X-Live": "1"})).text
+    await browser.client.head(f"/console{own}")
+    assert 'id="secret"' in (await browser.get(own)).text
+
+
+async def test_the_code_that_verifies_stands_below_the_secret(browser):
+    """While the secret shows the snippets come next; later they are the page's last part. There is one of each."""
+    seen = await create(browser)
+    assert seen.text.index('id="secret"') < seen.text.index('id="verify"') < seen.text.index('id="details"')
+    assert seen.text.count('id="verify"') == 1
+    seen = await browser.get(seen.path.removeprefix("/console"))
+    assert seen.text.index('id="latest"') < seen.text.index('id="verify"')
+
+
+async def test_secrets_that_were_typed_are_asked_for_again(browser, console):
+    """With another field wrong, the empty fields say so, in the summary too; those left empty say nothing."""
+    seen = await create(browser, url="x", secret="a secret of my own", api_key="key-1")
+    for name in ("secret", "api_key"):
+        assert re.search(rf'id="{name}-problem">type it again', seen.text), name
+    assert "3 fields to look at again" in seen.words
+    seen = await create(browser, url="x")
+    assert "type it again" not in seen.words
+    created = await console.api.create(name="Old", api_key="key-1")
+    path = f"/webhooks/{created['id']}/edit"
+    await browser.get(path)
+    seen = await browser.post(path, {**FIELDS, "url": "x", "revision": "1", "remove_api_key": "yes"})
+    assert 'name="remove_api_key" value="yes" checked' in seen.text
+    await console.api.call("PATCH", f"/webhooks/{created['id']}", {"name": "Theirs"})
+    seen = await browser.post(path, {**FIELDS, "revision": "1", "api_key": "key-2"})
+    assert (seen.status, 'id="api_key-problem"' in seen.text) == (409, True)
+
+
+async def test_a_pattern_that_matches_nothing_is_named(browser):
+    """The warning has the event type that was typed."""
+    seen = await create(browser, other_events="user.craeted")
+    assert "Look at the event type user.craeted: matches no event type of the catalogue" in seen.words
 
 
 async def test_wrong_fields_are_told_beside_them_and_keep_what_was_typed(browser, console):
@@ -304,7 +385,9 @@ async def test_the_list_is_paged_and_filtered(browser, console):
     assert 'href="/console/webhooks?q=hook"' in second.text
     assert (await browser.get("/webhooks?q=EXAMPLE.com/a")).text.count("<tr>") == 28
     assert (await browser.get("/webhooks?status=inactive")).words.count("No webhook matches") == 1
-    assert (await browser.get("/webhooks?status=bogus")).status == 200
+    seen = await browser.get("/webhooks?status=bogus")
+    assert (seen.status, 'id="status-problem"' in seen.text, seen.text.count("<tr>")) == (422, True, 51)
+    assert (await browser.get("/webhooks?q=%00")).status == 200
     assert (await browser.get("/webhooks?cursor=bogus")).status == 422
 
 
@@ -331,3 +414,11 @@ async def test_snippets_are_there_for_each_header_and_language(browser):
     seen = await create(browser)
     assert len(re.findall(r'class="snippet s-\d-\d"', seen.text)) == 16
     assert seen.text.count("WEBHOOK_SECRET") >= 16
+
+
+def test_each_snippet_can_be_chosen():
+    """The style sheet has a rule for each pair of header and language, and for no other."""
+    style = (files("dispatcher.console") / "static" / "console.css").read_text()
+    rules = re.findall(r"#sh-(\d):checked\):has\(#sl-(\d):checked\) \.s-(\d)-(\d)", style)
+    pairs = [(str(header), str(language)) for header in range(len(HEADERS)) for language in range(len(LANGUAGES))]
+    assert [(rule[:2], rule[2:]) for rule in rules] == [(pair, pair) for pair in pairs]

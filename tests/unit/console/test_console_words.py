@@ -1,5 +1,7 @@
 """How values are written on pages."""
 
+import json
+
 from dispatcher.console import words
 
 
@@ -30,6 +32,11 @@ def test_numbers_are_set_apart():
     assert (words.plural(1, "field"), words.plural(2, "field")) == ("1 field", "2 fields")
 
 
+def test_numbers_of_fields_keep_their_digits():
+    """Neither rounded nor set apart, and never with an exponent."""
+    assert [words.exactly(value) for value in (1000.0, 1234.567, 0.5, 1e-7)] == ["1000", "1234.567", "0.5", "0.0000001"]
+
+
 def test_status_codes_have_a_tone_and_none_has_a_word():
     """2xx is good, others bad, no response is none."""
     assert "good" in words.response_code(204)
@@ -41,3 +48,11 @@ def test_what_is_no_text_stays_readable():
     """Bytes that are no UTF-8 are replaced, long ids cut."""
     assert words.readable(b"a\xff") == "a\ufffd"
     assert (words.short("rpl_0123456789abcdef"), words.short("rpl_1")) == ("rpl_01234567…", "rpl_1")
+
+
+def test_json_is_indented_and_keeps_its_words():
+    """What can be no UTF-8 is escaped: it stays JSON of the same value."""
+    assert words.written({"note": "Grüße"}) == '{\n  "note": "Grüße"\n}'
+    broken = words.written({"note": "ü\ud800"})
+    assert broken == '{\n  "note": "ü\\ud800"\n}'
+    assert json.loads(broken) == {"note": "ü\ud800"}

@@ -7,13 +7,10 @@ import pytest
 
 from dispatcher.core.delivery_log import FailedFilter
 from dispatcher.core.errors import TooManyRequestsError
-from dispatcher.core.retry import DEFAULT_TIERS
 from dispatcher.operations.failed_deliveries import DeadLetters
 from dispatcher.operations.gates import Gate
-from dispatcher.operations.overview import Overviews
-from tests.fakes.api_stack import START_MS, ManualClock
-from tests.fakes.console_stack import MemoryStatistics
-from tests.fakes.stores import MemoryDeliveryLogReader, MemoryFailedDeliveries, MemoryWebhookStore, Outage
+from tests.fakes.api_stack import ManualClock
+from tests.fakes.stores import MemoryDeliveryLogReader, MemoryFailedDeliveries
 
 
 class SlowCounts(MemoryFailedDeliveries):
@@ -64,37 +61,3 @@ async def test_fifty_counts_of_one_workspace_leave_room_for_another_s(how):
     await neighbour
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert sum(isinstance(each, TooManyRequestsError) for each in results) == 40
-
-
-async def test_an_overview_that_many_look_at_is_made_once():
-    """Whoever comes while it is made waits for the same one."""
-    statistics = MemoryStatistics(Outage())
-    overviews = Overviews(
-        MemoryWebhookStore(),
-        statistics,
-        ManualClock(),
-        DEFAULT_TIERS,
-        reads=Gate("plots", each=1, together=1, waiting=20),
-    )
-    made = await asyncio.gather(*(overviews.of("acme", "1h") for _ in range(10)))
-    assert len(statistics.asked) == 1
-    assert all(each is made[0] for each in made)
-
-
-async def test_one_overview_asks_few_questions_at_a_time():
-    """A long time's plots never have more than two of the queries of this process."""
-    now, most = 0, 0
-
-    class Slow(MemoryStatistics):
-        async def durations(self, *args):
-            nonlocal now, most
-            now += 1
-            most = max(most, now)
-            await asyncio.sleep(0)
-            now -= 1
-            return await super().durations(*args)
-
-    statistics = Slow(Outage())
-    statistics.found = {START_MS - minute * 60_000: {"delivered": 1} for minute in range(30)}
-    await Overviews(MemoryWebhookStore(), statistics, ManualClock(), DEFAULT_TIERS).of("acme", "1h")
-    assert most == 2

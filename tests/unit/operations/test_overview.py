@@ -1,11 +1,14 @@
 """How deliveries fare, counted and measured."""
 
+import asyncio
+
 import pytest
 
 from dispatcher.core.errors import UnavailableError
 from dispatcher.core.retry import DEFAULT_TIERS
 from dispatcher.operations import overview as module
-from dispatcher.operations.overview import MAX_WAITING, Latency, Overviews
+from dispatcher.operations.latency import Latency
+from dispatcher.operations.overview import MAX_MEASURED, MAX_MEASURED_AT_ONCE, MAX_WAITING, Overviews
 from dispatcher.ports import WaitingDelivery
 from tests.fakes.api_stack import START_MS, ManualClock, api_stack
 from tests.fakes.console_stack import MemoryStatistics
@@ -57,12 +60,26 @@ async def test_success_is_of_those_that_reached_an_end(overviews, statistics):
 
 
 async def test_latency_is_measured_where_there_were_deliveries(overviews, statistics):
-    """Percentiles by nearest rank, of each part and of all."""
+    """Percentiles of each part and of all; all deliveries are measured where there are few."""
     statistics.found = {START_MS: {"delivered": 1}}
     statistics.took = [float(number) for number in range(1, 101)]
     shown = await overviews.of("acme", "1h")
-    assert shown.latency == shown.buckets[-1].latency == Latency(51.0, 96.0, 100.0)
+    assert shown.latency == shown.buckets[-1].latency == Latency(50.0, 95.0, 99.0)
     assert all(bucket.latency is None for bucket in shown.buckets[:-1])
+    assert [part >= 1 for part, _ in statistics.parts.values()] == [True]
+
+
+async def test_a_busy_part_weighs_as_much_as_it_has_deliveries(overviews, statistics):
+    """Of many a part is measured, as many of each minute; a quiet minute's few don't count like a rush hour's many."""
+    quiet = START_MS - HOUR_MS // 2
+    statistics.found = {START_MS: {"delivered": 199_000, "failed": 1_000}, quiet: {"delivered": 2_000}}
+    statistics.took_at = {START_MS: [20.0] * 2_000, quiet: [900.0] * 2_000}
+    shown = await overviews.of("acme", "1h")
+    assert {at_ms: part for at_ms, (part, _) in statistics.parts.items()} == {START_MS: 0.01, quiet: 1.0}
+    assert min(limit for _, limit in statistics.parts.values()) > MAX_MEASURED / 2
+    assert shown.latency == Latency(20.0, 20.0, 20.0)
+    statistics.took_at[quiet] = [900.0] * 2_100
+    assert (await Overviews(overviews._webhooks, statistics, ManualClock(), ()).of("acme", "1h")).latency.p99 == 900.0
 
 
 async def test_backlog_is_told_by_tier(overviews, statistics):
@@ -94,7 +111,6 @@ async def test_only_this_workspaces_webhooks_count_and_not_too_many(api, statist
     assert (await overviews.of("acme", "1h")).webhooks_cut is False
     assert statistics.asked == [[first["id"]]]
     monkeypatch.setattr(module, "MAX_WEBHOOKS", 2)
-    monkeypatch.setattr(module, "_PAGE", 1)
     for _ in range(2):
         await api.create()
     shown = await overviews.of("acme", "6h")
@@ -122,3 +138,93 @@ async def test_a_database_that_is_away_is_not_kept(overviews, outage):
         await overviews.of("acme", "1h")
     outage.down = False
     assert (await overviews.of("acme", "1h")).total == 0
+
+
+@pytest.mark.parametrize(
+    ("slow", "missing", "told"),
+    [
+        ({"counts"}, ["counts", "latency"], "Choose a shorter time"),
+        ({"durations"}, ["latency"], "Choose a shorter time"),
+        ({"waiting"}, ["backlog"], "metrics"),
+        ({"counts", "durations", "waiting"}, ["counts", "latency", "backlog"], "metrics"),
+    ],
+)
+async def test_each_part_that_takes_too_long_is_missing_alone(overviews, statistics, slow, missing, told):
+    """What else there is shows; what is missing says what to do instead."""
+    statistics.found, statistics.took = {START_MS: {"delivered": 3}}, [5.0]
+    statistics.waits, statistics.slow = [WaitingDelivery(0, None, None)], slow
+    shown = await overviews.of("acme", "6h")
+    troubles = {name: getattr(shown, f"{name}_trouble") for name in ("counts", "latency", "backlog")}
+    assert [name for name, trouble in troubles.items() if trouble] == missing
+    assert told in troubles[missing[-1]]
+    assert shown.total == (0 if "counts" in missing else 3)
+    assert shown.at_once == (0 if "backlog" in missing else 1)
+    assert (shown.latency is None) == ("latency" in missing)
+
+
+async def test_no_shorter_time_is_asked_for_than_the_shortest(overviews, statistics):
+    """There the word is on where rates are known besides."""
+    statistics.slow = {"counts"}
+    trouble = (await overviews.of("acme", "1h")).counts_trouble
+    assert ("metrics" in trouble, "shorter" in trouble) == (True, False)
+
+
+async def test_a_part_that_never_ends_is_left_out(overviews, statistics, monkeypatch):
+    """Many queries that are each in time may be too long together."""
+    monkeypatch.setattr(module, "MAX_PART_SECONDS", 0.01)
+    statistics.held.clear()
+    shown = await overviews.of("acme", "1h")
+    assert (bool(shown.counts_trouble), bool(shown.backlog_trouble)) == (True, True)
+
+
+async def test_what_took_too_long_is_not_tried_again_soon(api, statistics):
+    """For half a minute the overview stays without that part."""
+    clock = ManualClock()
+    overviews = Overviews(api.webhook_store, statistics, clock, DEFAULT_TIERS)
+    statistics.slow = {"waiting"}
+    await overviews.of("acme", "1h")
+    clock.ms += 29_999
+    assert (await overviews.of("acme", "1h")).backlog_trouble
+    assert len(statistics.asked) == 1
+    clock.ms += 1
+    statistics.slow = set()
+    assert not (await overviews.of("acme", "1h")).backlog_trouble
+
+
+async def test_whoever_asks_meanwhile_waits_for_the_same_overview(api, statistics):
+    """It is made once, to its end, though the first who asked went away; it is fresh from its end on."""
+    clock = ManualClock()
+    overviews = Overviews(api.webhook_store, statistics, clock, DEFAULT_TIERS)
+    statistics.held.clear()
+    first, second = (asyncio.create_task(overviews.of("acme", "1h")) for _ in range(2))
+    async with asyncio.timeout(10):
+        while not statistics.asked:
+            await asyncio.sleep(0)
+    first.cancel()
+    clock.ms += 60_000
+    statistics.held.set()
+    made = await second
+    assert first.cancelled()
+    clock.ms += 3_999
+    assert await overviews.of("acme", "1h") is made
+    assert len(statistics.asked) == 1
+
+
+async def test_one_overview_leaves_room_for_others(overviews, statistics):
+    """However many minutes it measures, few of its queries are under way at once."""
+    statistics.found = {START_MS - number * 60_000: {"delivered": 1} for number in range(60)}
+    under_way: list[int] = []
+    most = 0
+
+    async def durations(_, since_ms, *__):
+        nonlocal most
+        under_way.append(since_ms)
+        most = max(most, len(under_way))
+        await asyncio.sleep(0)
+        under_way.remove(since_ms)
+        return [1.0]
+
+    statistics.durations = durations
+    shown = await overviews.of("acme", "1h")
+    assert sum(bucket.latency is not None for bucket in shown.buckets) == 60
+    assert most == MAX_MEASURED_AT_ONCE

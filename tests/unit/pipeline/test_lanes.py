@@ -1,9 +1,7 @@
-"""Lanes by themselves: slots, shares, queues, held deliveries, rate limits."""
+"""Lanes by themselves: slots, queues, held deliveries, rate limits."""
 
 import asyncio
 import time
-from dataclasses import dataclass, field
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -12,71 +10,9 @@ from hypothesis import strategies as st
 from dispatcher.core.in_flight_limit import INITIAL
 from dispatcher.pipeline import lanes as lanes_module
 from dispatcher.pipeline.lane_clock import TICK_SECONDS, LaneClock
-from dispatcher.pipeline.lanes import Lanes, Verdict
-from dispatcher.pipeline.work import Delivery, Window
+from dispatcher.pipeline.lanes import Verdict
+from tests.unit.pipeline.endpoints import Endpoints
 from tests.unit.pipeline.world import subscription
-
-
-@dataclass
-class Endpoints:
-    """What was started, and lanes over it with a clock that the test sets."""
-
-    max_in_flight: int = 400
-    max_per_lane: int = 400
-    limit_bytes: int = 64 * 1024 * 1024
-    started: list[tuple[Delivery, object]] = field(default_factory=list)
-    clock: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(now=100.0))
-    rates: dict[str, float] = field(default_factory=dict)
-    settled: list[Delivery] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.subscriptions: dict[str, object] = {}
-        self.lanes = Lanes(
-            self.start, self.look_up, self.max_in_flight, self.max_per_lane, Window(self.limit_bytes), self.clock
-        )
-
-    def look_up(self, delivery):
-        """Return today's subscription."""
-        name = delivery.subscription_id
-        if name not in self.subscriptions:
-            workspace = delivery.event.workspace_id
-            self.subscriptions[name] = subscription(name, rate_limit=self.rates.get(name), workspace_id=workspace)
-        return self.subscriptions[name]
-
-    def start(self, delivery, lane) -> bool:
-        """Start an attempt."""
-        known = self.look_up(delivery)
-        if known is None or known.workspace_id != delivery.event.workspace_id:
-            self.settled.append(delivery)
-            return False
-        if lane.subscription is not known:
-            self.lanes.meet(lane, known)
-        self.started.append((delivery, lane))
-        return True
-
-    def delivery(self, subscription_id="wh_a", workspace="ws", size=100) -> Delivery:
-        """Make a delivery."""
-        partition = SimpleNamespace(waiting=0)
-        work = SimpleNamespace(size_bytes=size, partition=partition)
-        event = SimpleNamespace(workspace_id=workspace)
-        return Delivery(event, subscription_id, None, f"del_{time.monotonic_ns()}", work, None)
-
-    def offer(self, count=1, subscription_id="wh_a", workspace="ws", size=100) -> list[Verdict]:
-        """Offer deliveries to one lane."""
-        return [self.lanes.offer(self.delivery(subscription_id, workspace, size)) for _ in range(count)]
-
-    def finish(self, count=None, seconds=0.01, *, succeeded=True, overloaded=False) -> None:
-        """End the oldest attempts."""
-        ended, self.started = self.started[:count], self.started[len(self.started) if count is None else count :]
-        for delivery, lane in ended:
-            self.lanes.finished(delivery, lane, seconds=seconds, succeeded=succeeded, overloaded=overloaded)
-
-    def slow(self, subscription_id, workspace="ws") -> None:
-        """Make a lane known as slow, with nothing in flight."""
-        for _ in range(60):
-            self.offer(1, subscription_id, workspace)
-            self.clock.now += 9
-            self.finish(seconds=9.0)
 
 
 def test_one_lane_borrows_every_idle_slot():
@@ -100,42 +36,6 @@ def test_hanging_lane_moves_on():
     assert set(world.offer(10, "wh_b")) == {Verdict.TAKEN}
 
 
-@pytest.mark.parametrize("others", [True, False])
-def test_slow_lanes_share_half(others):
-    """Slow lanes together take half of the slots while healthy ones have work, and all of them otherwise."""
-    world = Endpoints(max_in_flight=400)
-    for number in range(20):
-        world.slow(f"wh_{number}")
-    world.clock.now += 10
-    taken = 0
-    for number in range(20):
-        if others:
-            world.offer(1, "wh_healthy")
-        taken += world.offer(50, f"wh_{number}").count(Verdict.TAKEN)
-    assert taken == (200 if others else 400)
-    assert world.lanes.slow_in_flight == taken
-
-
-@pytest.mark.parametrize("others", [True, False])
-def test_workspace_share(others):
-    """Lanes that hold slots for long get a quarter for their workspace while another has work, and all otherwise."""
-    world = Endpoints(max_in_flight=400)
-    for number in range(10):
-        world.offer(1, f"wh_{number}", "large")
-        for _ in range(50):
-            world.clock.now += 0.5
-            world.finish(seconds=0.5)
-            world.offer(1, f"wh_{number}", "large")
-        world.finish(seconds=0.5)
-    world.clock.now += 10
-    taken = 0
-    for number in range(10):
-        if others:
-            world.offer(1, "wh_small", "small")
-        taken += world.offer(60, f"wh_{number}", "large").count(Verdict.TAKEN)
-    assert taken == (100 if others else 400)
-
-
 def test_one_lane_never_fills_the_payload_window():
     """Large events of one subscription take an eighth of the window; the next one finds room."""
     world = Endpoints(limit_bytes=8_000)
@@ -144,32 +44,6 @@ def test_one_lane_never_fills_the_payload_window():
     assert world.offer(1, "wh_b", size=500) == [Verdict.TAKEN]
     world.finish()
     assert world.offer(1, size=500) == [Verdict.TAKEN]
-
-
-def test_one_late_answer_is_no_fast_endpoint():
-    """Endpoints that were fast and hang get no more than their share when their first answers come, 9 s late."""
-    world = Endpoints()
-    names = [f"wh_{number}" for number in range(20)]
-    for name in names:
-        world.offer(10, name)
-        world.finish()
-    for name in names:
-        world.offer(10, name)
-    for _ in range(9):
-        world.clock.now += 1
-        world.offer(1, "wh_healthy")
-        for name in names:
-            world.offer(5, name)
-        healthy, world.started = world.started[-1:], world.started[:-1]
-        world.lanes.finished(*healthy[0], seconds=0.01, succeeded=True, overloaded=False)
-    assert world.lanes.in_flight == 200
-    world.started = world.started[::10] + [each for number, each in enumerate(world.started) if number % 10]
-    world.finish(len(names), seconds=9.0)
-    world.offer(1, "wh_healthy")
-    for name in names:
-        world.offer(10, name)
-    assert world.lanes.in_flight <= world.max_in_flight // 2 + 1
-    assert world.offer(1, "wh_healthy") == [Verdict.TAKEN]
 
 
 def test_full_process_waits_and_moves_nothing():
@@ -326,7 +200,7 @@ def test_another_tenants_event_makes_no_lane():
     world = Endpoints()
     world.subscriptions["wh_a"] = subscription("wh_a", workspace_id="victim")
     assert world.offer(3, "wh_a", "attacker") == [Verdict.TAKEN] * 3
-    assert (len(world.settled), len(world.lanes.known), len(world.lanes._workspaces)) == (3, 0, 0)
+    assert (len(world.settled), len(world.lanes.known), len(world.lanes._shares.workspaces)) == (3, 0, 0)
     world.lanes.hold(world.delivery("wh_a", "attacker"))
     assert (len(world.settled), world.lanes.held) == (4, 0)
     world.offer(1, "wh_a", "victim")
@@ -414,7 +288,7 @@ def test_idle_lanes_are_forgotten():
     world.clock.now += lanes_module.REMEMBERED_SECONDS + 1
     world.lanes.tick()
     assert len(world.lanes.known) == 0
-    assert not world.lanes._workspaces
+    assert not world.lanes._shares.workspaces
     for number in range(lanes_module.REMEMBERED + 50):
         world.offer(1, f"wh_{number}")
         world.finish()
@@ -430,6 +304,22 @@ async def test_time_stands_still_while_the_loop_does():
     time.sleep(0.5)  # noqa: ASYNC251 - this is the stall
     await asyncio.sleep(2 * TICK_SECONDS)
     assert clock.now - before < 0.3
+    clock.stop()
+
+
+async def test_a_busy_process_is_told_from_one_that_waits():
+    """A loop that works all the time is busy, one that rests isn't."""
+    clock = LaneClock(lambda: None)
+    deadline = time.monotonic() + 8
+    while not clock.is_busy:
+        assert time.monotonic() < deadline
+        until = time.monotonic() + TICK_SECONDS / 5
+        while time.monotonic() < until:
+            pass
+        await asyncio.sleep(0)
+    while clock.is_busy:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(TICK_SECONDS)
     clock.stop()
 
 
@@ -468,8 +358,13 @@ def test_counts_always_agree(moves):
         assert world.lanes.queued == sum(not each.held for each in waiting)
         assert world.lanes.held == sum(each.held for each in waiting)
         assert world.lanes.slow_in_flight == sum(lane.in_flight for lane in known if lane.is_slow)
-        assert world.lanes._slow_bytes == sum(lane.held_bytes for lane in known if lane.is_slow)
-        assert world.lanes.in_flight <= 50
+        assert world.lanes._shares.slow_bytes == sum(lane.held_bytes for lane in known if lane.is_slow)
+        assert world.lanes._shares.hanging <= 25
+        assert world.lanes.in_flight <= 50 + 25
+        for workspace in world.lanes._shares.workspaces.values():
+            mine = [lane for lane in known if lane.workspace is workspace]
+            assert workspace.long_in_flight == sum(lane.in_flight for lane in mine if not lane.is_fast)
+        assert not [lane for lane in known if lane.is_fast and lane.is_slow]
         assert all(
             lane.in_flight or lane.subscription_id in (world.lanes._waiting if lane.queue else world.lanes._idle)
             for lane in known

@@ -8,6 +8,7 @@ import pytest
 
 from dispatcher.core.delivery_log import DeliveryStatus
 from dispatcher.pipeline import lane, lanes, log_buffer, role, settlement
+from dispatcher.pipeline.expansions import MAX_OPEN
 from dispatcher.pipeline.work import Delivery
 from tests.fakes.http import answer
 from tests.unit.pipeline.world import delivery_id, eventually, subscription, turns
@@ -247,6 +248,37 @@ async def test_large_fan_out_lets_the_loop_turn(worlds):
         assert time.monotonic() < deadline
         await asyncio.sleep(0)
     assert len(sizes) >= 7
+
+
+async def test_a_large_fan_out_keeps_no_event_waiting(worlds):
+    """What comes behind an event that goes to 20,000 subscriptions is sent long before that one's end."""
+    world = worlds(max_in_flight=100)
+    for number in range(20_000):
+        world.index.put(subscription(f"wh_{number}", events=("large",)))
+    world.index.put(subscription("wh_small", events=("small",)))
+    world.add_source()
+    await world.start()
+    world.publish(1, type="large")
+    world.publish(2, type="small")
+    await eventually(lambda: delivery_id(2, "wh_small") in {sent.delivery_id for sent in world.sender.sent})
+    assert len(world.sender.sent) < 2_000
+    await eventually(world.caught_up, within_seconds=30)
+    assert len(world.log.documents) == 20_001
+
+
+async def test_only_so_many_events_are_made_at_a_time(worlds):
+    """A backlog of large events is taken up as far as they are made into deliveries, and completes."""
+    world = worlds(max_in_flight=100)
+    for number in range(400):
+        world.index.put(subscription(f"wh_{number}"))
+    world.add_source()
+    await world.start()
+    for number in range(2 * MAX_OPEN):
+        world.publish(number)
+    open_at_once = peak(world, lambda: len(world.role("source")._expansions))
+    await eventually(world.caught_up, within_seconds=30)
+    assert 1 < open_at_once[-1] <= MAX_OPEN
+    assert len(world.log.documents) == 400 * 2 * MAX_OPEN
 
 
 async def test_partitions_take_turns(worlds):

@@ -1,0 +1,100 @@
+"""The events of one role that are being made into deliveries, several at a time.
+
+An event that goes to 100,000 subscriptions takes seconds to be handed to the lanes; the next one must not wait for
+that. So each turn of a role has a number of deliveries, of which events that are under way get half, one after the
+other; and where room is scarce, each slot that comes free goes to the next of them.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from dispatcher.pipeline.intake import Expansion
+from dispatcher.pipeline.work import Delivery, Owner
+
+TURN = 256
+"""Deliveries that one turn of a role makes; then the loop turns."""
+
+BEGINNING = 32
+"""Deliveries of an event that are made as soon as it is taken up."""
+
+PORTION = 8
+"""Deliveries of an event that is under way, between two looks at the clock."""
+
+TURN_SECONDS = 0.002
+"""What events that are under way may take of a turn: a webhook that is met for the first time costs much more."""
+
+MAX_OPEN = 32
+"""Events that are made into deliveries at a time."""
+
+
+class Expansions:
+    """The events of one role that aren't made into deliveries to their end.
+
+    Args:
+        owner: The role.
+        give: Takes a delivery on; False where there is no room, and it is to be offered again.
+
+    Attributes:
+        left: How many deliveries this turn may still make.
+        is_stuck: True once a delivery found no room in this turn.
+    """
+
+    __slots__ = ("_give", "_open", "_owner", "is_stuck", "left")
+
+    def __init__(self, owner: Owner, give: Callable[[Delivery], bool]) -> None:
+        self._owner = owner
+        self._give = give
+        self._open: deque[Expansion] = deque()
+        self.left = TURN
+        self.is_stuck = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def has_room(self) -> bool:
+        """True while another event may be begun with, if only to have its turn when there is room."""
+        return len(self._open) < MAX_OPEN
+
+    def begin_turn(self) -> None:
+        """Go on with what is under way, each event in turn, as long as there is room."""
+        self.left = TURN
+        self.is_stuck = False
+        if not self._open:
+            return
+        # Looked at the clock between portions: one each, over and over.
+        until = time.monotonic() + TURN_SECONDS
+        for _ in range(TURN // 2 // PORTION):
+            if self.is_stuck or not self._open or time.monotonic() > until:
+                break
+            self._go_on(self._open.popleft(), PORTION)
+
+    def begin(self, expansion: Expansion) -> None:
+        """Begin with an event; what this turn leaves of it is made in the next ones."""
+        expansion.work.partition.expanding += 1
+        if self.is_stuck:
+            self._open.append(expansion)
+        else:
+            self._go_on(expansion, min(self.left, BEGINNING))
+
+    def clear(self) -> None:
+        """Forget what is under way: its records stay incomplete, and are read again."""
+        self._open.clear()
+
+    def _go_on(self, expansion: Expansion, count: int) -> None:
+        for made in range(count):
+            delivery = expansion.next(self._owner)
+            if delivery is None:
+                expansion.work.partition.expanding -= 1
+                return
+            self.left -= 1
+            if not self._give(delivery):
+                expansion.put_back(delivery)
+                self.is_stuck = True
+                if not made:
+                    # Nothing of it went: it keeps its turn.
+                    self._open.appendleft(expansion)
+                    return
+                break
+        self._open.append(expansion)
