@@ -3,13 +3,19 @@
 import asyncio
 import base64
 import hashlib
+from ipaddress import ip_network
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
+from dispatcher.app.api import build_api
+from dispatcher.app.clock import SystemClock, draw
 from dispatcher.core.errors import ConflictError
 from dispatcher.mongo.api_keys import MongoApiKeys
 from dispatcher.mongo.webhooks import MongoWebhooks
+from dispatcher.operations.api_keys import ApiKeys
 from dispatcher.ports import ApiKey
+from dispatcher.settings import KafkaSettings, MongoSettings, QuotaSettings, ServerSettings, Settings
 from tests.fakes.stores import MemoryApiKeyStore, MemoryWebhookStore
 from tests.mongo_support import open_database
 from tests.unit.mongo.samples import START_MS, webhook
@@ -123,3 +129,52 @@ async def test_a_hash_that_only_looks_like_one_finds_nothing(of_keys):
     await of_keys[0].insert(made, digest)
     assert await of_keys[0].by_hash(digest[:-1] + bytes([digest[-1] ^ 1])) is None
     assert await of_keys[0].by_hash(base64.b64encode(digest)) is None
+
+
+@pytest.fixture
+async def api(services, unique_name):
+    """The whole API with low quotas; gives its client, and an API key of the workspace acme."""
+    name = unique_name("quota")
+    settings = Settings(
+        KafkaSettings(""),
+        MongoSettings(services.mongo_uri, name),
+        encryption_keys=(b"k" * 32,),
+        server=ServerSettings(trusted_proxies=(ip_network("127.0.0.0/8"),)),
+        quotas=QuotaSettings(webhooks=1, api_keys=2, requests_per_second=10, test_events_per_minute=1),
+    )
+    async with open_database(services.mongo_uri, name) as connection:
+        keys = ApiKeys(MongoApiKeys(connection.api_keys), SystemClock(), draw)
+        key = (await keys.create("acme", None, ["admin"])).plaintext
+        async with TestClient(TestServer(build_api(settings, connection))) as client:
+            client.session.headers["Authorization"] = f"Bearer {key}"
+            yield client
+
+
+async def test_webhooks_keys_and_test_events_are_bounded_as_the_settings_say(api):
+    """The API that is served has the operator's quotas: one webhook, two keys, one test event a minute."""
+    new = {"url": "https://127.0.0.1.example.invalid/", "events": []}
+    created = await api.post("/v1/webhooks", json=new)
+    assert (created.status, (await api.post("/v1/webhooks", json=new)).status) == (201, 409)
+    assert [(await api.post("/v1/api-keys", json={"scopes": ["read"]})).status for _ in range(2)] == [201, 409]
+    tested = f"/v1/webhooks/{(await created.json())['id']}/test"
+    assert [(await api.post(tested)).status for _ in range(2)] == [200, 429]
+    entries = (await (await api.get("/v1/audit-log?action=webhook.test")).json())["data"]
+    assert len(entries) == 1
+
+
+async def test_requests_of_a_workspace_are_bounded_as_the_settings_say(api):
+    """Of two hundred at once some are refused for the workspace's sake, though one key alone may send as many."""
+    answers = await asyncio.gather(*(api.get("/v1/event-types") for _ in range(200)))
+    assert {answer.status for answer in answers} == {200, 429}
+    refused = next(answer for answer in answers if answer.status == 429)
+    assert "of this workspace" in (await refused.json())["detail"]
+
+
+async def test_guesses_are_counted_by_the_client_that_a_trusted_proxy_names(api):
+    """Behind the operator's proxy one client's guesses are its own."""
+    wrong = {"Authorization": "Bearer whk_wrong"}
+    guess = {**wrong, "X-Forwarded-For": "203.0.113.7"}
+    answers = await asyncio.gather(*(api.get("/v1/webhooks", headers=guess) for _ in range(200)))
+    assert {answer.status for answer in answers} == {401, 429}
+    answer = await api.get("/v1/webhooks", headers={**wrong, "X-Forwarded-For": "203.0.113.8"})
+    assert answer.status == 401

@@ -19,6 +19,7 @@ from dispatcher.core.errors import UnavailableError
 from dispatcher.core.retry import DEFAULT_TIERS
 from dispatcher.core.sealing import Keyring
 from dispatcher.core.topics import TopicNames
+from dispatcher.operations.audit import Audit
 from dispatcher.operations.catalogue import load_catalogue
 from dispatcher.operations.idempotency import Idempotency
 from dispatcher.operations.inspection import Inspections
@@ -254,7 +255,17 @@ async def console_stack(*, requests: Rate = PLENTY, guesses: Rate = PLENTY) -> A
         requests=requests,
         guesses=guesses,
         add=add,
-        tests=EventTests(store, catalogue, sender, written, keyring, clock, draws("tests"), "Test/1.0"),
+        tests=EventTests(
+            store,
+            catalogue,
+            sender,
+            written,
+            keyring,
+            clock,
+            draws("tests"),
+            "Test/1.0",
+            audit=Audit(audit_store, clock, draws("audit")),
+        ),
         redeliveries=Redeliveries(store, reader, written, records, records, names, clock, draws("again")),
         replay_store=replays,
     ) as api:

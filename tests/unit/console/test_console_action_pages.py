@@ -181,3 +181,16 @@ async def test_deleting_asks_first(browser, console, own):
     seen = await browser.post(f"{own}/delete")
     assert (seen.path, "Mine was deleted" in seen.words) == ("/console/webhooks", True)
     assert (await browser.get(own)).status == 404
+
+
+async def test_it_is_written_down_whose_key_sent_a_test_event(console):
+    """The audit log names the key, be it of a session or of a call of the API."""
+    webhook_id = (await console.api.create())["id"]
+    await console.browser.sign_in()
+    await console.browser.post(f"/webhooks/{webhook_id}/test", {"type": "user.created"})
+    await console.api.call("POST", f"/webhooks/{webhook_id}/test", key="admin")
+    noted = [entry for entry in console.audit_store.entries if entry.action == "webhook.test"]
+    assert [(entry.target_id, entry.actor.kind, entry.actor.name) for entry in noted] == [
+        (webhook_id, "api_key", "all"),
+        (webhook_id, "api_key", "admin"),
+    ]

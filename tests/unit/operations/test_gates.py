@@ -97,3 +97,15 @@ async def test_who_gives_up_waiting_leaves_its_place():
     async with gate.enter("a"):
         pass
     assert gate._places == {}
+
+
+async def test_who_gives_up_before_the_process_has_room_frees_its_workspace_s_slot():
+    """The next of the same workspace doesn't wait for a slot that nobody holds."""
+    inside = Inside(Gate("counts", each=1, together=1, waiting=3, wait_seconds=20))
+    (first,) = await inside.send("a")
+    (second, third) = await inside.send("b", "b")
+    second.cancel()
+    await asyncio.wait({second})
+    await end(inside, [first])
+    async with asyncio.timeout(5):
+        await third
