@@ -166,7 +166,7 @@ class EventTestLimits:
         """
         wait = self._sent.wait_seconds(workspace_id)
         if wait:
-            raise _too_many("this workspace sent too many test events", wait)
+            raise _too_many("this workspace sent too many test events in a short time", wait)
         async with self._gate.enter(workspace_id):
             self._sent.take(workspace_id)
             yield

@@ -161,7 +161,9 @@ async def test_a_workspace_sends_so_many_a_minute(limited, create, sender):
     webhook_id = await create()
     for _ in range(10):
         await tests.send("acme", webhook_id, {})
-    with pytest.raises(TooManyRequestsError, match="too many test events; send the request again in 1 s"):
+    with pytest.raises(
+        TooManyRequestsError, match="too many test events in a short time; send the request again in 1 s"
+    ):
         await tests.send("acme", webhook_id, {})
     assert len(sender.sent) == 10
     clock.ms += 1000
