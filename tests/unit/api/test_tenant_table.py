@@ -1,6 +1,8 @@
 """Every call of the API, by key, scope and workspace: the table is made of the router, so that no call is left out."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -83,6 +85,13 @@ def test_what_changes_something_is_for_whom_may_write():
     """A read scope only looks, and keys and the audit log are the admin's."""
     assert {route.method for route in ROUTES if route.scope == "read"} == {"GET"}
     assert {route.path for route in ROUTES if route.scope == "admin"} == {"/api-keys", "/api-keys/{id}", "/audit-log"}
+
+
+def test_the_readme_has_every_call_with_its_scope():
+    """What people read of calls and scopes is what holds."""
+    readme = (Path(__file__).parents[3] / "dispatcher/api/README.md").read_text()
+    written = re.findall(r"^\| `([A-Z]+) /v1([^`?]+)[^`]*` \| (\w+) \|", readme, re.MULTILINE)
+    assert sorted(written) == sorted((route.method, route.path, route.scope) for route in ROUTES)
 
 
 @each_route
