@@ -644,17 +644,19 @@ class RecordPlacer(Protocol):
 class ReplayStore(Protocol):
     """Keeps replay jobs, as far as their owners see them."""
 
-    async def insert(self, job: ReplayJob) -> None:
-        """Store a new job."""
+    async def insert(self, job: ReplayJob, *, at_most: int | None = None) -> bool:
+        """Store a new job.
+
+        Returns:
+            False where `at_most` of its workspace wait or run already: nothing is stored. However many are stored at
+            once, there are never more.
+        """
 
     async def get(self, workspace_id: str, replay_id: str) -> ReplayJob | None:
         """Return a job of this workspace, or None."""
 
     async def page(self, workspace_id: str, cursor: str | None, limit: int) -> Page[ReplayJob]:
         """Return one page, newest first."""
-
-    async def count_unfinished(self, workspace_id: str) -> int:
-        """Return how many jobs of this workspace wait or run."""
 
     async def cancel(self, workspace_id: str, replay_id: str, now_ms: int) -> ReplayJob | None:
         """Cancel a job that waits or runs and return it; None where there is none."""

@@ -24,8 +24,16 @@ LONGEST_SECONDS = 20.0
 """So long it is tried while others are faster."""
 
 
-async def insert_within(collection: Collection, document: Document, at_most: int | None) -> bool:
-    """Store a document, unless its workspace has `at_most` of them; None: in any case.
+async def insert_within(
+    collection: Collection, document: Document, at_most: int | None, counted: Document | None = None
+) -> bool:
+    """Store a document, unless its workspace has as many of them as it may.
+
+    Args:
+        collection: Where to.
+        document: What; it has a `workspace_id`.
+        at_most: How many there may be; None: any number.
+        counted: Which of the workspace's count; None: all.
 
     Returns:
         Whether it was stored.
@@ -38,6 +46,7 @@ async def insert_within(collection: Collection, document: Document, at_most: int
         await collection.insert_one(document)
         return True
     workspace_id = document["workspace_id"]
+    wanted = {"workspace_id": workspace_id, **(counted or {})}
     turn = {"_id": f"{collection.name}:{workspace_id}"}
     locks = collection.database[LOCKS]
     # Outside the transaction: there, of two that make it one would fail for good.
@@ -46,7 +55,7 @@ async def insert_within(collection: Collection, document: Document, at_most: int
 
     async def store(session: AsyncIOMotorClientSession) -> bool:
         await locks.update_one(turn, {"$inc": {"turns": 1}}, session=session)
-        found = await collection.count_documents({"workspace_id": workspace_id}, limit=at_most, session=session)
+        found = await collection.count_documents(wanted, limit=at_most, session=session)
         if found >= at_most:
             return False
         await collection.insert_one(document, session=session)
