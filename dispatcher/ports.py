@@ -264,8 +264,13 @@ class WebhookFilter:
 class WebhookStore(Protocol):
     """Keeps the webhooks."""
 
-    async def insert(self, webhook: Webhook) -> None:
-        """Store a new webhook; majority write."""
+    async def insert(self, webhook: Webhook, *, at_most: int | None = None) -> bool:
+        """Store a new webhook; majority write.
+
+        Returns:
+            False where its workspace has `at_most` already: nothing is stored. However many are stored at once,
+            there are never more.
+        """
 
     async def get(self, workspace_id: str, webhook_id: str) -> Webhook | None:
         """Return a webhook of this workspace, or None."""
@@ -371,8 +376,13 @@ class ApiKey:
 class ApiKeyStore(Protocol):
     """Keeps API keys as hashes."""
 
-    async def insert(self, key: ApiKey, secret_hash: bytes) -> None:
-        """Store a new key."""
+    async def insert(self, key: ApiKey, secret_hash: bytes, *, at_most: int | None = None) -> bool:
+        """Store a new key.
+
+        Returns:
+            False where its workspace has `at_most` already: nothing is stored. However many are stored at once,
+            there are never more.
+        """
 
     async def by_hash(self, secret_hash: bytes) -> ApiKey | None:
         """Return the key with this hash, or None."""
@@ -383,8 +393,8 @@ class ApiKeyStore(Protocol):
     async def page(self, workspace_id: str, cursor: str | None, limit: int) -> Page[ApiKey]:
         """Return one page of a workspace's keys, newest first."""
 
-    async def delete(self, workspace_id: str | None, key_id: str) -> bool:
-        """Revoke a key (workspace None: of any); False where there is none."""
+    async def delete(self, workspace_id: str | None, key_id: str) -> ApiKey | None:
+        """Revoke a key (workspace None: of any) and return what it was; None where there is none."""
 
     async def touch(self, key_ids: Iterable[str], now_ms: int) -> None:
         """Note that keys were used."""
@@ -634,17 +644,19 @@ class RecordPlacer(Protocol):
 class ReplayStore(Protocol):
     """Keeps replay jobs, as far as their owners see them."""
 
-    async def insert(self, job: ReplayJob) -> None:
-        """Store a new job."""
+    async def insert(self, job: ReplayJob, *, at_most: int | None = None) -> bool:
+        """Store a new job.
+
+        Returns:
+            False where `at_most` of its workspace wait or run already: nothing is stored. However many are stored at
+            once, there are never more.
+        """
 
     async def get(self, workspace_id: str, replay_id: str) -> ReplayJob | None:
         """Return a job of this workspace, or None."""
 
     async def page(self, workspace_id: str, cursor: str | None, limit: int) -> Page[ReplayJob]:
         """Return one page, newest first."""
-
-    async def count_unfinished(self, workspace_id: str) -> int:
-        """Return how many jobs of this workspace wait or run."""
 
     async def cancel(self, workspace_id: str, replay_id: str, now_ms: int) -> ReplayJob | None:
         """Cancel a job that waits or runs and return it; None where there is none."""

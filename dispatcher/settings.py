@@ -90,12 +90,27 @@ class SendSettings:
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """Where the API, the console and the metrics page listen; port 0 takes a free one."""
+    """Where the API, the console and the metrics page listen; port 0 takes a free one.
+
+    Attributes:
+        trusted_proxies: Reverse proxies whose X-Forwarded-For says who calls the API.
+    """
 
     api_host: str = "127.0.0.1"
     api_port: int = 8080
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 9464
+    trusted_proxies: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaSettings:
+    """What one workspace may have and do; what is counted by time is counted in each API process by itself."""
+
+    webhooks: int = 1_000
+    api_keys: int = 100
+    requests_per_second: int = 200
+    test_events_per_minute: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +143,7 @@ class Settings:
     topics: TopicSettings = field(default_factory=TopicSettings)
     send: SendSettings = field(default_factory=SendSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
+    quotas: QuotaSettings = field(default_factory=QuotaSettings)
     catalogue: CatalogueSettings = field(default_factory=CatalogueSettings)
     log: LogSettings = field(default_factory=LogSettings)
     auto_disable_days: int = 5

@@ -94,7 +94,7 @@ class ActionCalls:
     async def test(self, request: web.Request, caller: ApiKey) -> web.Response:
         """Send an event type's sample now; 200 whatever the endpoint says."""
         sent = await read_optional_object(request)
-        result = await self._tests.send(caller.workspace_id, request.match_info["id"], sent)
+        result = await self._tests.send(caller.workspace_id, request.match_info["id"], sent, by=actor_of(caller))
         return json_answer(event_test_answer(result))
 
     async def rotate(self, request: web.Request, caller: ApiKey) -> web.Response:

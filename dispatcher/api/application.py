@@ -16,6 +16,7 @@ from dispatcher.api.authentication import secured
 from dispatcher.api.catalogue_calls import CatalogueCalls
 from dispatcher.api.dead_letters import DeadLetterCalls
 from dispatcher.api.delivery_calls import DeliveryCalls
+from dispatcher.api.forwarding import believe_proxies
 from dispatcher.api.idempotency import idempotent
 from dispatcher.api.openapi import make_document
 from dispatcher.api.problems import answer_problems, refuse_expectation
@@ -39,6 +40,7 @@ from dispatcher.operations.rotation import SecretRotation
 from dispatcher.operations.test_events import EventTests
 from dispatcher.operations.webhooks import Webhooks
 from dispatcher.ports import ApiKey
+from dispatcher.settings import Network
 
 FLUSH_SECONDS = 10
 """How often it is written down which keys were used."""
@@ -114,9 +116,14 @@ def make_v1(operations: Operations, idempotency: Idempotency, limits: RateLimits
     return app
 
 
-def make_api(operations: Operations, idempotency: Idempotency, limits: RateLimits) -> web.Application:
-    """Make an application that serves the API under `/v1`, and problem details everywhere else."""
-    app = web.Application(middlewares=[add_request_id, answer_problems])
+def make_api(
+    operations: Operations, idempotency: Idempotency, limits: RateLimits, trusted_proxies: Sequence[Network] = ()
+) -> web.Application:
+    """Make an application that serves the API under `/v1`, and problem details everywhere else.
+
+    Whatever is mounted beside it sees the same client addresses: those that trusted proxies tell.
+    """
+    app = web.Application(middlewares=[believe_proxies(trusted_proxies), add_request_id, answer_problems])
     app.add_subapp("/v1", make_v1(operations, idempotency, limits))
     return app
 

@@ -24,7 +24,7 @@ def secured(keys: ApiKeys, limits: RateLimits, scope: str, handler: Authenticate
     async def serve(request: web.Request) -> web.StreamResponse:
         key = await identify(keys, limits, _bearer(request), request.remote or "")
         note_caller(request, key.id)
-        limits.take_request(key.id)
+        limits.take_request(key)
         if not allows(key, scope):
             raise UnauthorizedError(f"this API key lacks the scope {scope}; use one that has it", forbidden=True)
         return await handler(request, key)

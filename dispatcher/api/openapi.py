@@ -40,7 +40,8 @@ A POST with an `Idempotency-Key` can be sent again after a broken connection: it
 each new request. A change with `If-Match` is made only to the version that you read.
 
 A problem (`application/problem+json`) says what to do in `detail`, and names every wrong field in `errors`. \
-Requests over the rate limit, and those that come while the database is away, get `Retry-After`. A path that isn't \
+Requests over a limit of the API key or of its workspace, and those that come while the database is away, get \
+`Retry-After`. A path that isn't \
 here gets 404, a method that a path doesn't take 405 with `Allow`, an `Expect` other than `100-continue` 417.
 
 Every answer has `X-Request-Id`: the one you sent, or one made here. It stands in the service's log."""
@@ -51,14 +52,16 @@ _PROBLEMS = {
     403: "The API key lacks the scope.",
     404: "There is nothing of this id in this workspace.",
     408: "The body took too long.",
-    409: "Its present state is in the way (`detail` names it), or the same request is being done at this moment.",
+    409: "Its present state is in the way (`detail` names it: also that the workspace has as many as it may), or the "
+    "same request is being done at this moment.",
     410: "The event is no longer kept on its topic, so it can't be sent again.",
     412: "It is not in the version that If-Match names.",
     413: "The body is too large.",
     415: "The body's media type is another than JSON.",
     417: "`Expect` asks for more than `100-continue`.",
     422: "Fields or parameters are wrong; `errors` names each of them.",
-    429: "Too many requests; `Retry-After` says when to come back.",
+    429: "Too many requests, test events or counts of this key or workspace (`detail` says which); `Retry-After` says "
+    "when to come back.",
     500: "A fault of the service; tell its operator the `request_id`.",
     503: "The database is out of reach; `Retry-After` says when to come back.",
 }

@@ -14,6 +14,7 @@ from dispatcher.app.clock import SystemClock, draw
 from dispatcher.app.connections import mongo_connection, sender_of
 from dispatcher.app.late_kafka import LateKafka
 from dispatcher.app.logging import configure
+from dispatcher.app.open_files import allow_open_files
 from dispatcher.app.resolve import resolve_settings
 from dispatcher.app.serving import Listener, listen
 from dispatcher.app.supervisor import call_on_signals
@@ -46,7 +47,7 @@ from dispatcher.operations.failed_deliveries import DeadLetters
 from dispatcher.operations.idempotency import Idempotency
 from dispatcher.operations.inspection import Inspections
 from dispatcher.operations.overview import Overviews
-from dispatcher.operations.rate_limits import RateLimits
+from dispatcher.operations.rate_limits import EventTestLimits, RateLimits, rate_limits_of
 from dispatcher.operations.redelivery import Redeliveries
 from dispatcher.operations.replays import Replays
 from dispatcher.operations.rotation import SecretRotation
@@ -75,8 +76,8 @@ def build_api(settings: Settings, connection: Connection, *, limits: RateLimits 
     clock, keyring = SystemClock(), Keyring(settings.encryption_keys)
     operations = _operations(settings, connection, catalogue, kafka, sender)
     idempotency = Idempotency(MongoIdempotency(connection.idempotency), clock, keyring, draw)
-    limits = limits or RateLimits(clock)
-    app = make_api(operations, idempotency, limits)
+    limits = limits or rate_limits_of(settings.quotas, clock)
+    app = make_api(operations, idempotency, limits, settings.server.trusted_proxies)
     asked = _console_operations(settings, connection, operations, kafka)
     _add_console(app, make_console(asked, limits, Sessions(keyring, clock, draw), idempotency))
 
@@ -98,7 +99,11 @@ def _add_console(app: web.Application, console: web.Application) -> None:
 
 
 def _operations(
-    settings: Settings, connection: Connection, catalogue: Catalogue, kafka: LateKafka, sender: Sender
+    settings: Settings,
+    connection: Connection,
+    catalogue: Catalogue,
+    kafka: LateKafka,
+    sender: Sender,
 ) -> Operations:
     clock, keyring, send = SystemClock(), Keyring(settings.encryption_keys), settings.send
     names = TopicNames(settings.topics.prefix, settings.topics.tiers)
@@ -108,12 +113,32 @@ def _operations(
     replays = Replays(MongoReplays(connection.replays), store, clock, draw, audit=audit)
     policy = AddressPolicy(send.allow_http, send.allowed_networks, send.allowed_ports)
     return Operations(
-        webhooks=Webhooks(store, clock, policy, keyring, draw, known_types=lambda: catalogue.types, audit=audit),
+        webhooks=Webhooks(
+            store,
+            clock,
+            policy,
+            keyring,
+            draw,
+            known_types=lambda: catalogue.types,
+            audit=audit,
+            most=settings.quotas.webhooks,
+        ),
         deliveries=Deliveries(pages, store),
-        keys=ApiKeys(MongoApiKeys(connection.api_keys), clock, draw, audit=audit),
+        keys=ApiKeys(MongoApiKeys(connection.api_keys), clock, draw, audit=audit, most=settings.quotas.api_keys),
         audit=audit,
         catalogue=catalogue,
-        tests=EventTests(store, catalogue, sender, log_writer, keyring, clock, draw, send.user_agent),
+        tests=EventTests(
+            store,
+            catalogue,
+            sender,
+            log_writer,
+            keyring,
+            clock,
+            draw,
+            send.user_agent,
+            limits=EventTestLimits(clock, per_minute=settings.quotas.test_events_per_minute),
+            audit=audit,
+        ),
         rotation=SecretRotation(store, clock, keyring, draw, audit=audit),
         redeliveries=Redeliveries(store, pages, log_writer, kafka, kafka, names, clock, draw, audit=audit),
         replays=replays,
@@ -185,6 +210,7 @@ def main(*, local: bool) -> int:
         The exit code.
     """
     settings = resolve_settings((Need.MONGO, Need.ENCRYPTION_KEYS), run_local=local)
+    allow_open_files()
     configure(settings.log)
 
     async def serve() -> None:

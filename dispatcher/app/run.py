@@ -21,6 +21,7 @@ from dispatcher.app.clock import SystemClock, draw
 from dispatcher.app.connections import mongo_connection
 from dispatcher.app.logging import configure
 from dispatcher.app.metrics_page import MetricsPage
+from dispatcher.app.open_files import allow_open_files
 from dispatcher.app.resolve import resolve_settings
 from dispatcher.app.serving import Listener, listen
 from dispatcher.app.supervisor import Supervisor, call_on_signals, default_command
@@ -49,6 +50,7 @@ def run(*, local: bool, workers: int) -> int:
     Returns:
         The exit code: 0 after a clean end, else what the supervisor says.
     """
+    allow_open_files()
     return uvloop.run(_run(local=local, workers=workers))
 
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import resource
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
@@ -20,6 +19,7 @@ from dispatcher.app.child import ControlChannel
 from dispatcher.app.clock import SystemClock, draw
 from dispatcher.app.connections import kafka_producer, mongo_connection, sender_of
 from dispatcher.app.logging import configure
+from dispatcher.app.open_files import allow_open_files
 from dispatcher.app.replays import WorkerReplays
 from dispatcher.app.resolve import resolve_settings
 from dispatcher.app.serving import Listener, listen
@@ -392,13 +392,6 @@ async def serve_worker(
             announce(port)
             with stuck_loop_watch():
                 await worker.run()
-
-
-def allow_open_files() -> None:
-    """Raise the bound on open files to what the system allows: each connection to an endpoint is one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def main(*, local: bool, worker_number: int, control: ControlChannel | None) -> int:

@@ -277,6 +277,44 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("API_HOST", "server.api_host", v.host, "address that the API and the console listen on", "127.0.0.1"),
     Setting("API_PORT", "server.api_port", v.port, "their port; 0: a free one, printed", "8080"),
+    Setting(
+        "TRUSTED_PROXIES",
+        "server.trusted_proxies",
+        v.networks,
+        "reverse proxies in front of the API, as CIDRs separated by commas: who calls is then what their "
+        "X-Forwarded-For says; nobody else's is believed",
+        "",
+        default_shown="none",
+    ),
+    Setting(
+        "MAX_WEBHOOKS_PER_WORKSPACE",
+        "quotas.webhooks",
+        v.integer(1, 1_000_000),
+        "webhooks that one workspace may have; each is held in every worker's memory",
+        "1000",
+    ),
+    Setting(
+        "MAX_API_KEYS_PER_WORKSPACE",
+        "quotas.api_keys",
+        v.integer(1, 100_000),
+        "API keys that one workspace may have; those of `dispatcher api-keys create` count, and are never refused",
+        "100",
+    ),
+    Setting(
+        "API_REQUESTS_PER_SECOND",
+        "quotas.requests_per_second",
+        v.integer(1, 100_000),
+        "requests that all API keys of one workspace may send to one API process together, and twice as many at once; "
+        "one key at most 100, and 200 at once",
+        "200",
+    ),
+    Setting(
+        "TEST_EVENTS_PER_MINUTE",
+        "quotas.test_events_per_minute",
+        v.integer(1, 6_000),
+        "test events that one workspace may send by one API process, 10 at once",
+        "60",
+    ),
     Setting("METRICS_HOST", "server.metrics_host", v.host, "address of metrics and health checks", "127.0.0.1"),
     Setting("METRICS_PORT", "server.metrics_port", v.port, "their port; 0: a free one, printed", "9464"),
     Setting(

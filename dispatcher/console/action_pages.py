@@ -15,7 +15,14 @@ from dispatcher.console.sessions import Flash
 from dispatcher.console.webhook_form import revision_of, with_warnings
 from dispatcher.core.catalogue import Catalogue
 from dispatcher.core.delivery_log import DeliveryStatus, LoggedDelivery
-from dispatcher.core.errors import ChangedError, ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from dispatcher.core.errors import (
+    ChangedError,
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    TooManyRequestsError,
+    UnavailableError,
+)
 from dispatcher.core.model import Status
 from dispatcher.operations.audit import actor_of
 from dispatcher.operations.deliveries import Deliveries
@@ -99,9 +106,13 @@ class ActionPages:
         location = f"/console/webhooks/{webhook_id}/test"
         log = _log_of(visit.form.get("log", ""))
         try:
-            result = await self._tests.send(visit.caller.workspace_id, webhook_id, {"type": event_type or None})
+            sent, by = {"type": event_type or None}, actor_of(visit.caller)
+            result = await self._tests.send(visit.caller.workspace_id, webhook_id, sent, by=by)
         except InvalidInputError as error:
             return self._frame.go(request, visit, location, Flash(f"Nothing was sent: {error}.", "bad"))
+        except TooManyRequestsError as error:
+            query = urlencode({"type": event_type, "log": ",".join(log)})
+            return self._frame.go(request, visit, f"{location}?{query}", Flash(sentence(str(error)), "bad"))
         log = [result.delivery_id, *log][:TEST_LOG]
         query = urlencode({"type": result.event_type, "log": ",".join(log)})
         return self._frame.go(request, visit, f"{location}?{query}")

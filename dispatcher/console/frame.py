@@ -92,7 +92,7 @@ class Frame:
     async def _answered(self, request: web.Request, visit: Visit, page: Page) -> web.StreamResponse:
         visit = self._with_flashes(request, visit)
         try:
-            self._limits.take_request(visit.caller.id)
+            self._limits.take_request(visit.caller)
             _check_scope(visit.caller, page.scope)
             response = await (
                 self._done(request, visit, page) if page.method == "POST" else page.handler(request, visit)

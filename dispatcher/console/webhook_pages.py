@@ -13,7 +13,7 @@ from dispatcher.console.routes import Page, Visit
 from dispatcher.console.sessions import Flash
 from dispatcher.console.webhook_form import FormState
 from dispatcher.core.catalogue import Catalogue
-from dispatcher.core.errors import ChangedError, InvalidInputError
+from dispatcher.core.errors import ChangedError, InvalidInputError, QuotaError
 from dispatcher.core.model import Status, Webhook
 from dispatcher.operations.audit import actor_of
 from dispatcher.operations.deliveries import Deliveries
@@ -86,7 +86,10 @@ class WebhookPages:
         problems = {**self._webhooks.problems_of(sent), **problems}
         if problems:
             return self._form(request, visit, _with_problems(visit, problems), None, status=422)
-        created = await self._webhooks.create(visit.caller.workspace_id, sent, by=actor_of(visit.caller))
+        try:
+            created = await self._webhooks.create(visit.caller.workspace_id, sent, by=actor_of(visit.caller))
+        except QuotaError as error:
+            return self._form(request, visit, _with_problems(visit, {"workspace": str(error)}), None, status=409)
         webhook_id = created.webhook.subscription.id
         text = webhook_form.with_warnings("The webhook is there.", created.warnings, created.webhook)
         flash = Flash(text, "good", created.secret, webhook_id)

@@ -11,7 +11,8 @@ DispatcherError
 ├── NotFoundError         what was asked for isn't in this workspace
 ├── GoneError             what was asked for is kept no more; says why
 ├── ConflictError         somebody changed it in between
-│   └── ChangedError      it is no longer in the version that the caller named
+│   ├── ChangedError      it is no longer in the version that the caller named
+│   └── QuotaError        the workspace has as many as it may; says who can change that
 ├── InvalidInputError     fields that the caller sent are wrong; names each of them
 ├── UnauthorizedError     no key, an unknown one, or one without the scope
 ├── TooManyRequestsError  a caller sends too many requests, or tries too many keys; says how long to wait
@@ -95,6 +96,22 @@ class ConflictError(DispatcherError):
 
 class ChangedError(ConflictError):
     """The thing is no longer in the version that the caller named; nothing was changed."""
+
+
+class QuotaError(ConflictError):
+    """A workspace has as many of something as it may; nothing was made.
+
+    Args:
+        what: What it has, in the plural.
+        most: How many it may have.
+        setting: What the operator sets for more.
+    """
+
+    def __init__(self, what: str, most: int, setting: str) -> None:
+        super().__init__(
+            f"this workspace has as many {what} as it may, {most}; delete one that isn't needed, "
+            f"or ask the operator to raise {setting}"
+        )
 
 
 class InvalidInputError(DispatcherError):

@@ -1,5 +1,6 @@
 """API keys in MongoDB: hashes only, never a key."""
 
+import hmac
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from dispatcher.core.errors import ConflictError
 from dispatcher.mongo.absence import unavailable_errors
 from dispatcher.mongo.client import Collection, Document
 from dispatcher.mongo.cursors import after, encode_cursor
+from dispatcher.mongo.quotas import insert_within
 from dispatcher.ports import ApiKey, Page
 
 _NEWEST_FIRST = [("created_at", -1), ("_id", -1)]
@@ -25,12 +27,16 @@ class MongoApiKeys:
     def __init__(self, api_keys: Collection) -> None:
         self._api_keys = api_keys
 
-    async def insert(self, key: ApiKey, secret_hash: bytes) -> None:
+    async def insert(self, key: ApiKey, secret_hash: bytes, *, at_most: int | None = None) -> bool:
         """Store a new key.
 
         Args:
             key: All but its secret part.
             secret_hash: SHA-256 of the key's text, 32 bytes.
+            at_most: How many its workspace may have; None: any number.
+
+        Returns:
+            False where it has as many already: nothing is stored.
 
         Raises:
             ConflictError: The id or the hash is there already.
@@ -48,7 +54,7 @@ class MongoApiKeys:
         }
         with unavailable_errors():
             try:
-                await self._api_keys.insert_one(document)
+                return await insert_within(self._api_keys, document, at_most)
             except DuplicateKeyError:
                 raise ConflictError("this API key exists already; create another one") from None
 
@@ -60,7 +66,10 @@ class MongoApiKeys:
         """
         with unavailable_errors():
             stored = await self._api_keys.find_one({"hash": secret_hash})
-        return None if stored is None else _key_of(stored)
+        # The index has compared already; this comparison's time says nothing of how much of a hash was right.
+        if stored is None or not hmac.compare_digest(stored["hash"], secret_hash):
+            return None
+        return _key_of(stored)
 
     async def list(self, workspace_id: str | None) -> Sequence[ApiKey]:
         """Return the keys of a workspace (None: of all), newest first.
@@ -88,15 +97,15 @@ class MongoApiKeys:
         more, rows = len(rows) > limit, rows[:limit]
         return Page(rows, encode_cursor(rows[-1].created_at_ms, rows[-1].id) if more else None)
 
-    async def delete(self, workspace_id: str | None, key_id: str) -> bool:
-        """Revoke a key (workspace None: of any); False where there is none.
+    async def delete(self, workspace_id: str | None, key_id: str) -> ApiKey | None:
+        """Revoke a key (workspace None: of any) and return what it was; None where there is none.
 
         Raises:
             UnavailableError: MongoDB is out of reach; it may or may not have been revoked.
         """
         with unavailable_errors():
-            result = await self._api_keys.delete_one({"_id": key_id} | _of(workspace_id))
-        return bool(result.deleted_count)
+            stored = await self._api_keys.find_one_and_delete({"_id": key_id} | _of(workspace_id))
+        return None if stored is None else _key_of(stored)
 
     async def touch(self, key_ids: Iterable[str], now_ms: int) -> None:
         """Note that keys were used, in one write; an older time never replaces a later one.

@@ -13,6 +13,7 @@ from dispatcher.core.reruns import UNFINISHED, ReplayCounts, ReplayJob, ReplaySo
 from dispatcher.mongo.absence import unavailable_errors
 from dispatcher.mongo.client import Collection, Document
 from dispatcher.mongo.cursors import after, encode_cursor
+from dispatcher.mongo.quotas import insert_within
 from dispatcher.ports import Page
 
 _NEWEST_FIRST = [("created_at", -1), ("_id", -1)]
@@ -33,8 +34,8 @@ class MongoReplays:
     def __init__(self, replays: Collection) -> None:
         self._replays = replays
 
-    async def insert(self, job: ReplayJob) -> None:
-        """Store a new job."""
+    async def insert(self, job: ReplayJob, *, at_most: int | None = None) -> bool:
+        """Store a new job; False where `at_most` of its workspace wait or run already."""
         document = {
             "_id": job.id,
             "workspace_id": job.workspace_id,
@@ -54,7 +55,7 @@ class MongoReplays:
             **_progress(job),
         }
         with unavailable_errors():
-            await self._replays.insert_one(document)
+            return await insert_within(self._replays, document, at_most, {"status": _UNFINISHED})
 
     async def get(self, workspace_id: str, replay_id: str) -> ReplayJob | None:
         """Return a job of this workspace, or None."""
@@ -82,11 +83,6 @@ class MongoReplays:
         rows = [_job_of(each) for each in stored[:limit]]
         more = len(stored) > limit
         return Page(rows, encode_cursor(rows[-1].created_at_ms, rows[-1].id) if more else None)
-
-    async def count_unfinished(self, workspace_id: str) -> int:
-        """Return how many jobs of this workspace wait or run."""
-        with unavailable_errors():
-            return await self._replays.count_documents({"workspace_id": workspace_id, "status": _UNFINISHED})
 
     async def cancel(self, workspace_id: str, replay_id: str, now_ms: int) -> ReplayJob | None:
         """Cancel a job that waits or runs and return it; None where there is none.

@@ -13,6 +13,7 @@ from dispatcher.core.model import Status, Subscription, Webhook
 from dispatcher.mongo.absence import unavailable_errors
 from dispatcher.mongo.client import Collection, Document
 from dispatcher.mongo.cursors import after, encode_cursor
+from dispatcher.mongo.quotas import insert_within
 from dispatcher.mongo.webhook_documents import BrokenWebhookError, document_of, subscription_of, webhook_of
 from dispatcher.ports import Page, WebhookFilter
 
@@ -35,8 +36,8 @@ class MongoWebhooks:
     def __init__(self, webhooks: Collection) -> None:
         self._webhooks = webhooks
 
-    async def insert(self, webhook: Webhook) -> None:
-        """Store a new webhook.
+    async def insert(self, webhook: Webhook, *, at_most: int | None = None) -> bool:
+        """Store a new webhook; False where its workspace has `at_most` already.
 
         Raises:
             ConflictError: One with this id is there already.
@@ -44,7 +45,7 @@ class MongoWebhooks:
         """
         with unavailable_errors():
             try:
-                await self._webhooks.insert_one(document_of(webhook))
+                return await insert_within(self._webhooks, document_of(webhook), at_most)
             except DuplicateKeyError:
                 raise ConflictError(f"a webhook {webhook.subscription.id} exists already; read it again") from None
 

@@ -6,7 +6,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dispatcher.core.errors import ConflictError, InvalidInputError, NotFoundError, UnauthorizedError, UnavailableError
+from dispatcher.core.errors import (
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    QuotaError,
+    UnauthorizedError,
+    UnavailableError,
+)
 from dispatcher.core.model import WORKSPACE_ID
 from dispatcher.operations.api_key_fields import MAX_NAME_LENGTH, read_new_api_key
 from dispatcher.operations.audit import COMMAND_LINE, KEY_ACTOR, Audit
@@ -53,9 +60,13 @@ class ApiKeys:
         clock: Time.
         draw: Random bytes, fit for secrets.
         audit: Where changes are written down; None: nowhere.
+        most: How many a workspace may have; None: any number.
     """
 
-    def __init__(self, store: ApiKeyStore, clock: Clock, draw: Draw, *, audit: Audit | None = None) -> None:
+    def __init__(
+        self, store: ApiKeyStore, clock: Clock, draw: Draw, *, audit: Audit | None = None, most: int | None = None
+    ) -> None:
+        self._most = most
         self._audit = audit
         self._store = store
         self._clock = clock
@@ -89,6 +100,7 @@ class ApiKeys:
 
         Raises:
             InvalidInputError: It names every wrong field; nothing is stored.
+            QuotaError: The workspace has as many as it may.
             UnavailableError: The store is out of reach.
         """
         now_ms = self._clock.now_ms()
@@ -114,7 +126,8 @@ class ApiKeys:
             created_at_ms=now_ms,
             expires_at_ms=expires_at_ms,
         )
-        await self._store.insert(key, _hash(plaintext))
+        if not await self._store.insert(key, _hash(plaintext), at_most=self._most):
+            raise QuotaError("API keys", self._most or 0, "DISPATCHER_MAX_API_KEYS_PER_WORKSPACE")
         await self._note(by, "api_key.create", key)
         return CreatedApiKey(key, plaintext)
 
@@ -143,13 +156,13 @@ class ApiKeys:
             ConflictError: It is the key that asks: its workspace might be left without an admin.
             UnavailableError: The store is out of reach.
         """
-        key = next((key for key in await self._store.list(workspace_id) if key.id == key_id), None)
-        if key is not None and by.kind == KEY_ACTOR and by.id == key_id:
+        if by.kind == KEY_ACTOR and by.id == key_id:
             raise ConflictError(
                 "this is the API key that you call with; revoke it with another admin key, "
                 f"or with: dispatcher api-keys revoke {key_id}"
             )
-        if key is None or not await self._store.delete(workspace_id, key_id):
+        key = await self._store.delete(workspace_id, key_id)
+        if key is None:
             raise NotFoundError("there is no such API key in this workspace; list the keys to see those there are")
         await self._note(by, "api_key.revoke", key)
         self._found = {digest: found for digest, found in self._found.items() if found[1].id != key_id}

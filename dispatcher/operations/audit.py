@@ -21,6 +21,7 @@ ACTIONS = (
     "webhook.update",
     "webhook.delete",
     "webhook.rotate_secret",
+    "webhook.test",
     "webhook.disable",
     "delivery.redeliver",
     "replay.create",

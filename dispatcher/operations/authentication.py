@@ -1,4 +1,4 @@
-"""Whose key a caller names, and how often an address may name a wrong one: the same for the API and the console."""
+"""Whose key a caller names, and how often a client may name a wrong one: the same for the API and the console."""
 
 from dispatcher.core.errors import UnauthorizedError
 from dispatcher.operations.api_keys import ApiKeys
@@ -11,20 +11,27 @@ async def identify(keys: ApiKeys, limits: RateLimits, bearer: str, address: str)
 
     Args:
         keys: The API keys.
-        limits: Counts wrong ones by address.
+        limits: Counts wrong ones by client.
         bearer: What the caller named.
         address: Whom it came from.
 
+    A valid key is always let through, wherever it comes from: behind a proxy many callers may share an address. While
+    too many unknown ones come from there, keys are looked up a few at a time, and who names another unknown one is told
+    to wait.
+
     Raises:
         UnauthorizedError: The key is unknown, revoked or expired.
-        TooManyRequestsError: The address named too many unknown ones.
+        TooManyRequestsError: Likewise, and too many such came from this address.
         UnavailableError: The store is out of reach.
     """
-    if not keys.has_met(bearer):
-        # Behind a proxy many callers share an address: those who are known don't pay for one who guesses.
-        limits.check_address(address)
+    problem = None if keys.has_met(bearer) else limits.guess_problem(address)
     try:
-        return await keys.authenticate(bearer)
+        if problem is None:
+            return await keys.authenticate(bearer)
+        async with limits.doubtful:
+            return await keys.authenticate(bearer)
     except UnauthorizedError:
         limits.count_guess(address)
+        if problem is not None:
+            raise problem from None
         raise

@@ -15,6 +15,7 @@ from dispatcher.core.matching import TYPE
 from dispatcher.core.model import DeadLetterReason
 from dispatcher.core.reruns import ReplayJob
 from dispatcher.operations.audit import COMMAND_LINE, Audit
+from dispatcher.operations.gates import Gate, make_gate_of_counts
 from dispatcher.operations.inputs import Input, read_input
 from dispatcher.operations.replays import RATE_HINT, Rate, Replays, Time
 from dispatcher.operations.times import parse_rfc3339, read_span
@@ -132,9 +133,19 @@ class DeadLetters:
         replays: Makes the jobs.
         clock: Time.
         audit: Where it is written down who marked what; None: nowhere.
+        reads: Bounds how much that goes through many deliveries is under way; None: a gate of its own.
     """
 
-    def __init__(self, store: FailedDeliveries, replays: Replays, clock: Clock, *, audit: Audit | None = None) -> None:
+    def __init__(
+        self,
+        store: FailedDeliveries,
+        replays: Replays,
+        clock: Clock,
+        *,
+        audit: Audit | None = None,
+        reads: Gate | None = None,
+    ) -> None:
+        self._reads = reads or make_gate_of_counts()
         self._store = store
         self._replays = replays
         self._clock = clock
@@ -157,9 +168,11 @@ class DeadLetters:
         """Count those that nobody handled.
 
         Raises:
+            TooManyRequestsError: Too much is counted for this workspace already.
             UnavailableError: The store is out of reach.
         """
-        return await self._store.summary(workspace_id, wanted)
+        async with self._reads.enter(workspace_id):
+            return await self._store.summary(workspace_id, wanted)
 
     async def get(self, workspace_id: str, delivery_id: str) -> LoggedDelivery:
         """Return one with its attempts, handled or not.
@@ -205,10 +218,13 @@ class DeadLetters:
 
         Raises:
             InvalidInputError: It names every wrong field; nothing is marked.
+            TooManyRequestsError: Too much is counted or marked for this workspace already; nothing is marked.
             UnavailableError: The store is out of reach; some may be marked.
         """
         read = read_input(DeadLetterSelection, sent, items=_ITEMS)
-        handled = await self._store.handle(workspace_id, _filter_of(read), self._clock.now_ms())
+        wanted = _filter_of(read)
+        async with self._reads.enter(workspace_id):
+            handled = await self._store.handle(workspace_id, wanted, self._clock.now_ms())
         if self._audit is not None and handled.count:
             told = {**read.model_dump(exclude_none=True), "count": handled.count}
             changes = {name: (None, value) for name, value in told.items()}

@@ -190,11 +190,10 @@ class Replays:
         return await self._start(job, {**told, "delivery_ids": ids}, by)
 
     async def _start(self, job: ReplayJob, told: Mapping[str, Any], by: Actor) -> ReplayJob:
-        if await self._store.count_unfinished(job.workspace_id) >= MAX_UNFINISHED:
+        if not await self._store.insert(job, at_most=MAX_UNFINISHED):
             raise ConflictError(
                 f"{MAX_UNFINISHED} replays of this workspace wait or run already; wait for one to end, or cancel one"
             )
-        await self._store.insert(job)
         told = {
             "webhook_id": job.subscription_id or None,
             "since": rfc3339(job.since_ms),

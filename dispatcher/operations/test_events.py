@@ -23,9 +23,11 @@ from dispatcher.core.model import Event, Origin, Subscription
 from dispatcher.core.outcome import describe, is_success
 from dispatcher.core.rendering import RequestTemplate, unsendable
 from dispatcher.core.sealing import Keyring
+from dispatcher.operations.audit import COMMAND_LINE, Audit
 from dispatcher.operations.identifiers import Draw, new_id
 from dispatcher.operations.inputs import Input, read_input
-from dispatcher.ports import Clock, DeliveryLogWriter, Sender, WebhookStore
+from dispatcher.operations.rate_limits import EventTestLimits
+from dispatcher.ports import Actor, Clock, DeliveryLogWriter, Sender, WebhookStore
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +77,8 @@ class EventTests:
         clock: Time.
         draw: Random bytes.
         user_agent: The User-Agent header's value.
+        limits: How many a workspace may send; None: the usual ones.
+        audit: Where it is written down who sent one; None: nowhere.
     """
 
     def __init__(
@@ -87,7 +91,12 @@ class EventTests:
         clock: Clock,
         draw: Draw,
         user_agent: str,
+        *,
+        limits: EventTestLimits | None = None,
+        audit: Audit | None = None,
     ) -> None:
+        self._limits = limits or EventTestLimits(clock)
+        self._audit = audit
         self._store = store
         self._catalogue = catalogue
         self._sender = sender
@@ -97,17 +106,19 @@ class EventTests:
         self._draw = draw
         self._user_agent = user_agent
 
-    async def send(self, workspace_id: str, webhook_id: str, sent: Any) -> EventTestResult:
+    async def send(self, workspace_id: str, webhook_id: str, sent: Any, *, by: Actor = COMMAND_LINE) -> EventTestResult:
         """Send a sample and wait for the outcome, at most for the webhook's timeout and a second for the body.
 
         Args:
             workspace_id: The tenant.
             webhook_id: `wh_…`.
             sent: A JSON-like object: `type`, or nothing: then the first of the catalogue that the webhook wants.
+            by: Who sends it.
 
         Raises:
             InvalidInputError: It names every wrong field; nothing is sent.
             NotFoundError: There is no such webhook in this workspace.
+            TooManyRequestsError: The workspace sent too many, or has too many under way; nothing is sent.
             UnavailableError: The store is out of reach; nothing is sent.
         """
         wanted = read_input(EventTestInput, sent)
@@ -117,10 +128,18 @@ class EventTests:
         subscription = webhook.subscription
         event = self._event(workspace_id, self._type_of(wanted.type, subscription))
         delivery_id = DeliveryIds(workspace_id, event.source, event.id).of(subscription.id)
-        response = await self._exchange(subscription, event, delivery_id)
+        async with self._limits.one(workspace_id):
+            response = await self._exchange(subscription, event, delivery_id)
         result = _result(event, delivery_id, response)
         await self._write(subscription, event, result)
+        await self._note(by, webhook_id, workspace_id, result)
         return result
+
+    async def _note(self, by: Actor, webhook_id: str, workspace_id: str, result: EventTestResult) -> None:
+        if self._audit is not None:
+            told = {"type": result.event_type, "delivery_id": result.delivery_id, "status": result.status.value}
+            changes = {name: (None, value) for name, value in told.items()}
+            await self._audit.note(workspace_id, by, "webhook.test", webhook_id, changes)
 
     def _type_of(self, given: str | None, subscription: Subscription) -> str:
         types = self._catalogue.types

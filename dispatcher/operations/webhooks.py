@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dispatcher.core.errors import ChangedError, ConflictError, InvalidInputError, NotFoundError
+from dispatcher.core.errors import ChangedError, ConflictError, InvalidInputError, NotFoundError, QuotaError
 from dispatcher.core.model import SealedSecret, Status, Subscription, Webhook
 from dispatcher.core.payload import CLOUDEVENTS_CONTENT_TYPE
 from dispatcher.core.sealing import NONCE_BYTES, Keyring, SealPurpose, binding
@@ -109,6 +109,7 @@ class Webhooks:
         draw: Random bytes, fit for secrets.
         known_types: The event types of the catalogue; empty: nothing is known, so nothing is warned of.
         audit: Where changes are written down; None: nowhere.
+        most: How many a workspace may have; None: any number.
     """
 
     def __init__(
@@ -121,7 +122,9 @@ class Webhooks:
         *,
         known_types: Callable[[], Collection[str]] = no_known_types,
         audit: Audit | None = None,
+        most: int | None = None,
     ) -> None:
+        self._most = most
         self._store = store
         self._clock = clock
         self._policy = policy
@@ -135,6 +138,7 @@ class Webhooks:
 
         Raises:
             InvalidInputError: It names every wrong field; nothing is stored.
+            QuotaError: The workspace has as many as it may.
             UnavailableError: The store is out of reach.
         """
         fields = read_fields(NewWebhook, sent, DEFAULTS, self._policy)
@@ -155,7 +159,8 @@ class Webhooks:
             updated_at_ms=now_ms,
         )
         webhook = self._changed(blank, fields, now_ms)
-        await self._store.insert(webhook)
+        if not await self._store.insert(webhook, at_most=self._most):
+            raise QuotaError("webhooks", self._most or 0, "DISPATCHER_MAX_WEBHOOKS_PER_WORKSPACE")
         await self._note(by, "webhook.create", webhook, differences({}, _told(webhook)))
         return CreatedWebhook(webhook, secret, (*odd_secret(secret), *self._unknown_types(fields)))
 

@@ -161,14 +161,14 @@ async def test_finished_job_is_over(jobs):
     assert abs(done.finished_at_ms - time.time() * 1000) < 60_000
     assert await jobs.take("a", LONG_MS) is None
     assert await jobs.cancel("ws_1", done.id, 1) is None
-    assert await jobs.count_unfinished("ws_1") == 0
+    assert await jobs.insert(job(2), at_most=1)
 
 
 async def test_cancelled_job_takes_its_last_counts_and_stays_cancelled(jobs):
     """Whoever ran it learns at the next checkpoint; the counts stand, the status does too."""
     await jobs.insert(job())
     taken = await jobs.take("a", LONG_MS)
-    assert await jobs.count_unfinished("ws_1") == 1
+    assert not await jobs.insert(job(2), at_most=1)
     assert await jobs.cancel("ws_2", taken.id, START_MS + 5) is None
     cancelled = await jobs.cancel("ws_1", taken.id, START_MS + 5)
     assert (cancelled.status, cancelled.finished_at_ms) == ("cancelled", START_MS + 5)
@@ -248,3 +248,11 @@ async def test_selection_of_dead_letters_spans_webhooks(logged):
         assert await selection.count(wanted) == len(expected)
     held = replace(of(), in_hand=(entry(3).delivery_id, entry(1).delivery_id, entry(6).delivery_id))
     assert [int(row.delivery_id[4:]) for row in await selection.in_hand(held)] == [1, 3]
+
+
+async def test_of_many_at_once_as_many_are_stored_as_may_be(jobs):
+    """Fifty that ask at the same time leave no more unfinished jobs than allowed; other workspaces have their own."""
+    await jobs.insert(job(1))
+    stored = await asyncio.gather(*(jobs.insert(job(number), at_most=4) for number in range(2, 52)))
+    assert stored.count(True) == 3
+    assert await jobs.insert(job(60, workspace_id="ws_2"), at_most=4)

@@ -3,7 +3,7 @@
 
 import hashlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +33,7 @@ from dispatcher.ports import (
     ReplayStore,
     WebhookStore,
 )
+from dispatcher.settings import Network, QuotaSettings
 from tests.fakes.replays import MemoryReplays
 from tests.fakes.stores import (
     MemoryApiKeyStore,
@@ -105,9 +106,9 @@ class ApiStack:
         await response.read()
         return response
 
-    async def create(self, **fields: Any) -> dict[str, Any]:
+    async def create(self, *, key: str = "all", **fields: Any) -> dict[str, Any]:
         """Create a webhook that has at least a URL and events; returns the answer's body."""
-        response = await self.call("POST", "/webhooks", {"url": URL, "events": ["user.created"], **fields})
+        response = await self.call("POST", "/webhooks", {"url": URL, "events": ["user.created"], **fields}, key=key)
         assert response.status == 201, await response.text()
         created: dict[str, Any] = await response.json()
         return created
@@ -127,7 +128,10 @@ async def api_stack(
     catalogue: Catalogue | None = None,
     outage: Outage | None = None,
     requests: Rate = PLENTY,
+    workspaces: Rate = PLENTY,
     guesses: Rate = PLENTY,
+    quotas: QuotaSettings | None = None,
+    trusted_proxies: Sequence[Network] = (),
     seed: str = "",
     add: Callable[[web.Application, Operations, RateLimits, ManualClock], None] | None = None,
     **operations: Any,
@@ -141,8 +145,18 @@ async def api_stack(
     outage = outage or Outage()
     webhook_store = webhook_store or MemoryWebhookStore(outage)
     audit = Audit(audit_store or MemoryAuditStore(outage), clock, draw)
-    keys = ApiKeys(api_key_store or MemoryApiKeyStore(outage), clock, draw, audit=audit)
-    webhooks = Webhooks(webhook_store, clock, HttpsOnly(), keyring, draw, known_types=lambda: known_types, audit=audit)
+    most = quotas or QuotaSettings(1_000_000, 1_000_000)
+    keys = ApiKeys(api_key_store or MemoryApiKeyStore(outage), clock, draw, audit=audit, most=most.api_keys)
+    webhooks = Webhooks(
+        webhook_store,
+        clock,
+        HttpsOnly(),
+        keyring,
+        draw,
+        known_types=lambda: known_types,
+        audit=audit,
+        most=most.webhooks,
+    )
     log = log or MemoryDeliveryLogReader(outage)
     deliveries = Deliveries(log, webhook_store)
     if failed is None and isinstance(log, MemoryDeliveryLogReader):
@@ -172,9 +186,9 @@ async def api_stack(
     }
     absent = dict.fromkeys(Operations.__dataclass_fields__.keys() - given.keys())
     idempotency = Idempotency(idempotency_store or MemoryIdempotencyStore(outage), clock, keyring, draw)
-    limits = RateLimits(clock, requests=requests, guesses=guesses)
+    limits = RateLimits(clock, requests=requests, workspaces=workspaces, guesses=guesses)
     asked = Operations(**given, **absent)
-    app = make_api(asked, idempotency, limits)
+    app = make_api(asked, idempotency, limits, trusted_proxies)
     if add is not None:
         add(app, asked, limits, clock)
     async with TestClient(TestServer(app)) as client:

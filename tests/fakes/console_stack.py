@@ -19,6 +19,7 @@ from dispatcher.core.errors import UnavailableError
 from dispatcher.core.retry import DEFAULT_TIERS
 from dispatcher.core.sealing import Keyring
 from dispatcher.core.topics import TopicNames
+from dispatcher.operations.audit import Audit
 from dispatcher.operations.catalogue import load_catalogue
 from dispatcher.operations.idempotency import Idempotency
 from dispatcher.operations.inspection import Inspections
@@ -32,7 +33,14 @@ from tests.fakes.http import MemorySender
 from tests.fakes.kafka import MemoryBroker
 from tests.fakes.log import MemoryDeliveryLog
 from tests.fakes.replays import MemoryRecords, MemoryReplays
-from tests.fakes.stores import MemoryDeliveryLogReader, MemoryIdempotencyStore, MemoryWebhookStore, Outage
+from tests.fakes.stores import (
+    MemoryApiKeyStore,
+    MemoryAuditStore,
+    MemoryDeliveryLogReader,
+    MemoryIdempotencyStore,
+    MemoryWebhookStore,
+    Outage,
+)
 
 _TOKEN = re.compile(r'name="token" value="([^"]+)"')
 _FORM_ID = re.compile(r'name="form_id" value="([^"]+)"')
@@ -197,6 +205,11 @@ class ConsoleStack:
     reader: WholeLog
     statistics: MemoryStatistics
     server: TestServer
+    store: MemoryWebhookStore
+    written: MemoryDeliveryLog
+    key_store: MemoryApiKeyStore
+    audit_store: MemoryAuditStore
+    claims: MemoryIdempotencyStore
 
 
 @asynccontextmanager
@@ -207,7 +220,8 @@ async def console_stack(*, requests: Rate = PLENTY, guesses: Rate = PLENTY) -> A
     reader, statistics = WholeLog(written, outage), MemoryStatistics(outage)
     sender, records, keyring = MemorySender(), MemoryRecords(MemoryBroker()), Keyring([b"k" * 32])
     catalogue, replays = load_catalogue(None), MemoryReplays(clock, outage)
-    names, claims = TopicNames("webhooks", DEFAULT_TIERS), MemoryIdempotencyStore(outage)
+    names = TopicNames("webhooks", DEFAULT_TIERS)
+    key_store, audit_store, claims = MemoryApiKeyStore(outage), MemoryAuditStore(outage), MemoryIdempotencyStore(outage)
 
     def add(app: Any, asked: Any, limits: Any, own: ManualClock) -> None:
         operations = ConsoleOperations(
@@ -231,6 +245,9 @@ async def console_stack(*, requests: Rate = PLENTY, guesses: Rate = PLENTY) -> A
 
     async with api_stack(
         webhook_store=store,
+        api_key_store=key_store,
+        audit_store=audit_store,
+        idempotency_store=claims,
         log=reader,
         outage=outage,
         catalogue=catalogue,
@@ -238,11 +255,22 @@ async def console_stack(*, requests: Rate = PLENTY, guesses: Rate = PLENTY) -> A
         requests=requests,
         guesses=guesses,
         add=add,
-        tests=EventTests(store, catalogue, sender, written, keyring, clock, draws("tests"), "Test/1.0"),
+        tests=EventTests(
+            store,
+            catalogue,
+            sender,
+            written,
+            keyring,
+            clock,
+            draws("tests"),
+            "Test/1.0",
+            audit=Audit(audit_store, clock, draws("audit")),
+        ),
         redeliveries=Redeliveries(store, reader, written, records, records, names, clock, draws("again")),
         replay_store=replays,
     ) as api:
         jar = CookieJar(unsafe=True)
         async with TestClient(api.client.server, cookie_jar=jar) as client:
             browser = Browser(client, api.keys)
-            yield ConsoleStack(api, browser, sender, records, replays, reader, statistics, api.client.server)
+            stores = (store, written, key_store, audit_store, claims)
+            yield ConsoleStack(api, browser, sender, records, replays, reader, statistics, api.client.server, *stores)

@@ -30,9 +30,12 @@ class MemoryReplays:
         self.leases: dict[str, tuple[str, int]] = {}
         self.before_checkpoint: Callable[[ReplayJob], None] = lambda _job: None
 
-    async def insert(self, job: ReplayJob) -> None:
+    async def insert(self, job: ReplayJob, *, at_most: int | None = None) -> bool:
         self.outage.check()
+        if at_most is not None and len(self.unfinished(job.workspace_id)) >= at_most:
+            return False
         self.jobs[job.id] = job
+        return True
 
     async def get(self, workspace_id: str, replay_id: str) -> ReplayJob | None:
         self.outage.check()
@@ -44,9 +47,9 @@ class MemoryReplays:
         rows = [job for job in self.jobs.values() if job.workspace_id == workspace_id]
         return paged(rows, lambda job: (job.created_at_ms, job.id), cursor, limit)
 
-    async def count_unfinished(self, workspace_id: str) -> int:
-        self.outage.check()
-        return sum(job.workspace_id == workspace_id and job.status in UNFINISHED for job in self.jobs.values())
+    def unfinished(self, workspace_id: str) -> list[ReplayJob]:
+        """Return the jobs of a workspace that wait or run."""
+        return [job for job in self.jobs.values() if job.workspace_id == workspace_id and job.status in UNFINISHED]
 
     async def cancel(self, workspace_id: str, replay_id: str, now_ms: int) -> ReplayJob | None:
         job = await self.get(workspace_id, replay_id)

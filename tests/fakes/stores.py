@@ -51,10 +51,14 @@ class MemoryWebhookStore:
         self.webhooks: dict[str, Webhook] = {}
         self.before_replace: Callable[[], None] = lambda: None
 
-    async def insert(self, webhook: Webhook) -> None:
+    async def insert(self, webhook: Webhook, *, at_most: int | None = None) -> bool:
         self.outage.check()
         assert webhook.subscription.id not in self.webhooks
+        workspaces = [each.subscription.workspace_id for each in self.webhooks.values()]
+        if at_most is not None and workspaces.count(webhook.subscription.workspace_id) >= at_most:
+            return False
         self.webhooks[webhook.subscription.id] = webhook
+        return True
 
     async def get(self, workspace_id: str, webhook_id: str) -> Webhook | None:
         self.outage.check()
@@ -116,9 +120,13 @@ class MemoryApiKeyStore:
         self.outage = outage or Outage()
         self.keys: dict[bytes, ApiKey] = {}
 
-    async def insert(self, key: ApiKey, secret_hash: bytes) -> None:
+    async def insert(self, key: ApiKey, secret_hash: bytes, *, at_most: int | None = None) -> bool:
         self.outage.check()
+        workspaces = [each.workspace_id for each in self.keys.values()]
+        if at_most is not None and workspaces.count(key.workspace_id) >= at_most:
+            return False
         self.keys[secret_hash] = key
+        return True
 
     async def by_hash(self, secret_hash: bytes) -> ApiKey | None:
         self.outage.check()
@@ -133,13 +141,12 @@ class MemoryApiKeyStore:
         rows = await self.list(workspace_id)
         return paged(rows, lambda key: (key.created_at_ms, key.id), cursor, limit)
 
-    async def delete(self, workspace_id: str | None, key_id: str) -> bool:
+    async def delete(self, workspace_id: str | None, key_id: str) -> ApiKey | None:
         self.outage.check()
         for digest, key in self.keys.items():
             if key.id == key_id and workspace_id in (None, key.workspace_id):
-                del self.keys[digest]
-                return True
-        return False
+                return self.keys.pop(digest)
+        return None
 
     async def touch(self, key_ids: Iterable[str], now_ms: int) -> None:
         self.outage.check()

@@ -96,7 +96,7 @@ async def test_a_passing_failure_is_not_kept(api, monkeypatch):
     assert (await api.call("POST", "/webhooks", NEW, headers=KEY)).status == 201
 
 
-async def _fail(_webhook):
+async def _fail(_webhook, **_options):
     raise UnavailableError("away")
 
 
@@ -104,10 +104,10 @@ async def test_a_request_under_way_is_waited_for(api, monkeypatch):
     """Those that meet the first one under way get its answer, and it is done once."""
     begun, release, insert = asyncio.Event(), asyncio.Event(), api.webhook_store.insert
 
-    async def slow(webhook):
+    async def slow(webhook, **options):
         begun.set()
         await release.wait()
-        await insert(webhook)
+        return await insert(webhook, **options)
 
     monkeypatch.setattr(api.webhook_store, "insert", slow)
     calls = [asyncio.create_task(api.call("POST", "/webhooks", NEW, headers=KEY)) for _ in range(4)]
@@ -128,7 +128,7 @@ async def test_whoever_waits_does_what_failed_in_passing(api, monkeypatch):
     """Where the first one ends in a 503, the one that waited for it does the request."""
     begun, release, insert = asyncio.Event(), asyncio.Event(), api.webhook_store.insert
 
-    async def away(_webhook):
+    async def away(_webhook, **_options):
         begun.set()
         await release.wait()
         monkeypatch.setattr(api.webhook_store, "insert", insert)
@@ -156,10 +156,10 @@ async def test_a_request_under_way_for_too_long_is_not_done_twice(api, monkeypat
     monkeypatch.setattr("dispatcher.api.idempotency.WAIT_SECONDS", 0)
     begun, release, insert = asyncio.Event(), asyncio.Event(), api.webhook_store.insert
 
-    async def slow(webhook):
+    async def slow(webhook, **options):
         begun.set()
         await release.wait()
-        await insert(webhook)
+        return await insert(webhook, **options)
 
     monkeypatch.setattr(api.webhook_store, "insert", slow)
     first = asyncio.create_task(api.call("POST", "/webhooks", NEW, headers=KEY))

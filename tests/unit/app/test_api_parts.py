@@ -2,8 +2,10 @@
 
 import re
 
+import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from dispatcher.app import api, run
 from dispatcher.app.api import build_api
 from dispatcher.mongo.client import connect
 from dispatcher.settings import KafkaSettings, MongoSettings, Settings
@@ -26,3 +28,22 @@ async def test_the_console_stands_beside_the_api(unused_tcp_port):
             assert (api.status, api.content_type) == (404, "application/problem+json")
     finally:
         connection.close()
+
+
+class Reached(Exception):  # noqa: N818 - no error
+    """What a test waits for was called."""
+
+
+@pytest.mark.parametrize(
+    ("part", "start"), [(api, lambda: api.main(local=False)), (run, lambda: run.run(local=False, workers=1))]
+)
+def test_whoever_serves_the_api_raises_its_bound_on_open_files(monkeypatch, part, start):
+    """Clients and test events are connections, and the usual bound is low."""
+
+    def reached():
+        raise Reached
+
+    monkeypatch.setattr(part, "allow_open_files", reached)
+    monkeypatch.setattr(part, "resolve_settings", lambda *_, **__: None)
+    with pytest.raises(Reached):
+        start()

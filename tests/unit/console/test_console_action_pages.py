@@ -181,3 +181,30 @@ async def test_deleting_asks_first(browser, console, own):
     seen = await browser.post(f"{own}/delete")
     assert (seen.path, "Mine was deleted" in seen.words) == ("/console/webhooks", True)
     assert (await browser.get(own)).status == 404
+
+
+async def test_it_is_written_down_whose_key_sent_a_test_event(console):
+    """The audit log names the key, be it of a session or of a call of the API."""
+    webhook_id = (await console.api.create())["id"]
+    await console.browser.sign_in()
+    await console.browser.post(f"/webhooks/{webhook_id}/test", {"type": "user.created"})
+    await console.api.call("POST", f"/webhooks/{webhook_id}/test", key="admin")
+    noted = [entry for entry in console.audit_store.entries if entry.action == "webhook.test"]
+    assert [(entry.target_id, entry.actor.kind, entry.actor.name) for entry in noted] == [
+        (webhook_id, "api_key", "all"),
+        (webhook_id, "api_key", "admin"),
+    ]
+
+
+async def test_too_many_test_events_are_said_where_they_are_sent(console):
+    """The eleventh within a second is sent to nobody; the page says when to come back and keeps the log so far."""
+    webhook_id = (await console.api.create())["id"]
+    await console.browser.sign_in()
+    for _ in range(10):
+        await console.browser.post(f"/webhooks/{webhook_id}/test", {"type": "user.created"})
+    seen = await console.browser.post(
+        f"/webhooks/{webhook_id}/test", {"type": "user.created", "log": "del_" + "a" * 26}
+    )
+    assert seen.path == f"/console/webhooks/{webhook_id}/test"
+    assert "This workspace sent too many test events in a short time; send the request again in 1 s." in seen.words
+    assert len(console.sender.sent) == 10

@@ -422,3 +422,17 @@ def test_each_snippet_can_be_chosen():
     rules = re.findall(r"#sh-(\d):checked\):has\(#sl-(\d):checked\) \.s-(\d)-(\d)", style)
     pairs = [(str(header), str(language)) for header in range(len(HEADERS)) for language in range(len(LANGUAGES))]
     assert [(rule[:2], rule[2:]) for rule in rules] == [(pair, pair) for pair in pairs]
+
+
+async def test_a_webhook_too_many_is_said_on_its_form(console, browser, monkeypatch):
+    """Where the workspace has as many as it may, the form stands as it was typed, and says what to do."""
+
+    async def full(*_, **__):
+        return False
+
+    monkeypatch.setattr(console.store, "insert", full)
+    seen = await create(browser, name="One more")
+    assert seen.status == 409
+    assert "Workspace : this workspace has as many webhooks as it may" in seen.words
+    assert "ask the operator to raise DISPATCHER_MAX_WEBHOOKS_PER_WORKSPACE" in seen.words
+    assert seen.value("name") == "One more"

@@ -1,20 +1,24 @@
 """Sending test events: what goes out, what is answered, what the log shows."""
 
+import asyncio
 import json
 
 import pytest
 
 from dispatcher.core.delivery_log import DeliveryStatus, shown
-from dispatcher.core.errors import InvalidInputError, NotFoundError
+from dispatcher.core.errors import InvalidInputError, NotFoundError, TooManyRequestsError
 from dispatcher.core.exchange import SendFailure
 from dispatcher.core.sealing import Keyring
+from dispatcher.operations.audit import Audit
 from dispatcher.operations.catalogue import load_catalogue
+from dispatcher.operations.rate_limits import EventTestLimits
 from dispatcher.operations.test_events import EventTests
 from dispatcher.operations.webhooks import Webhooks
+from dispatcher.ports import Actor
 from tests.fakes.api_stack import URL, HttpsOnly, ManualClock, draws
 from tests.fakes.http import MemorySender, answer, failure
 from tests.fakes.log import MemoryDeliveryLog
-from tests.fakes.stores import MemoryWebhookStore
+from tests.fakes.stores import MemoryAuditStore, MemoryWebhookStore
 
 KEYRING = Keyring([b"k" * 32])
 CATALOGUE = load_catalogue(None)
@@ -139,3 +143,70 @@ async def test_webhook_of_another_workspace_is_not_there(tests, create, sender):
     with pytest.raises(NotFoundError):
         await tests.send("globex", await create(), {})
     assert sender.sent == []
+
+
+@pytest.fixture
+def limited(store, sender, log):
+    """Test events with a clock, and their limits: two under way of a workspace, three in all, 60 a minute."""
+    clock, noted = ManualClock(), MemoryAuditStore()
+    limits = EventTestLimits(clock, per_minute=60, each=2, together=3)
+    audit = Audit(noted, clock, draws("audit"))
+    made = EventTests(store, CATALOGUE, sender, log, KEYRING, clock, draws(), "Test/1.0", limits=limits, audit=audit)
+    return made, clock, noted
+
+
+async def test_a_workspace_sends_so_many_a_minute(limited, create, sender):
+    """Ten at once and then one a second; the one too many is sent to nobody and told when to come back."""
+    tests, clock, _ = limited
+    webhook_id = await create()
+    for _ in range(10):
+        await tests.send("acme", webhook_id, {})
+    with pytest.raises(
+        TooManyRequestsError, match="too many test events in a short time; send the request again in 1 s"
+    ):
+        await tests.send("acme", webhook_id, {})
+    assert len(sender.sent) == 10
+    clock.ms += 1000
+    await tests.send("acme", webhook_id, {})
+    assert len(sender.sent) == 11
+
+
+async def test_few_test_events_are_under_way_at_once(limited, create, store, sender):
+    """Endpoints that hang hold a few of a workspace and a bounded number in all, and others get theirs."""
+    tests, _, _ = limited
+    sender.answers = lambda _: None
+    of_each = {"acme": await create()}
+    for workspace in ("globex", "initech"):
+        webhooks = Webhooks(store, ManualClock(), HttpsOnly(), KEYRING, draws(workspace))
+        of_each[workspace] = (await webhooks.create(workspace, {"url": URL, "events": []})).webhook.subscription.id
+    order = ("acme", "acme", "acme", "globex", "initech")
+    tasks = [asyncio.create_task(tests.send(each, of_each[each], {})) for each in order]
+    done, _ = await asyncio.wait(tasks, timeout=0.05)
+    assert done == {tasks[2], tasks[4]}
+    assert len(sender.sent) == 3
+    sender.release()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [isinstance(each, TooManyRequestsError) for each in results] == [False, False, True, False, True]
+    await tests.send("initech", of_each["initech"], {})
+
+
+async def test_it_is_written_down_who_sent_one(limited, create):
+    """The audit log names the key, the webhook, the type and what came of it, and holds no answer's text."""
+    tests, _, noted = limited
+    webhook_id = await create()
+    result = await tests.send("acme", webhook_id, {"type": "user.created"}, by=Actor("api_key", "key_1", "ci"))
+    (entry,) = noted.entries
+    assert (entry.action, entry.target_id, entry.actor.id) == ("webhook.test", webhook_id, "key_1")
+    assert entry.changes == {
+        "type": (None, "user.created"),
+        "delivery_id": (None, result.delivery_id),
+        "status": (None, "delivered"),
+    }
+
+
+async def test_what_was_refused_is_not_written_down(limited, create):
+    """Only what was sent stands in the audit log."""
+    tests, _, noted = limited
+    with pytest.raises(InvalidInputError):
+        await tests.send("acme", await create(), {"type": "no.such"})
+    assert noted.entries == []
