@@ -5,11 +5,14 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dispatcher.core.sealing import SealPurpose
 from dispatcher.mongo.absence import unavailable_errors
 from dispatcher.mongo.client import Collection, Document
+from dispatcher.mongo.webhook_documents import SUBSCRIPTION_FIELDS
 from dispatcher.ports import SealedWebhook
 
 _BATCH = 500
-_SEALED_FIELDS = {"api_key": SealPurpose.API_KEY}
-"""Fields that hold one sealed value or null; beside them there is the list of secrets."""
+_SEALED_FIELDS = {
+    name: purpose for purpose in SealPurpose if (name := purpose.value.replace("-", "_")) in SUBSCRIPTION_FIELDS
+}
+"""Fields that hold one sealed value or null, each called as its purpose is; beside them there is the list of secrets."""
 _FIELDS: Document = dict.fromkeys(("workspace_id", "revision", "secrets", *_SEALED_FIELDS), 1)
 
 
