@@ -12,7 +12,7 @@ _BATCH = 500
 _SEALED_FIELDS = {
     name: purpose for purpose in SealPurpose if (name := purpose.value.replace("-", "_")) in SUBSCRIPTION_FIELDS
 }
-"""Fields that hold one sealed value or null, each called as its purpose is; beside them there is the list of secrets."""
+"""Fields that hold one sealed value or null, each called as its purpose is; the list of secrets stands beside them."""
 _FIELDS: Document = dict.fromkeys(("workspace_id", "revision", "secrets", *_SEALED_FIELDS), 1)
 
 
