@@ -355,25 +355,38 @@ async def use_the_console(run, browser, webhooks):
 
 async def use_the_commands(run):
     """Run the commands that show something, and some that fail over what they were given."""
-    for arguments in (["settings"], ["settings", "--json"], ["api-keys", "list"], ["topics", "check"],
-                      ["dead-letters", "list"], ["dead-letters", "list", "--json"],
-                      ["dead-letters", "replay", "--dry-run"]):  # fmt: skip
-        await run.command(*arguments)
-    for row in (await run.call("GET", "/dead-letters"))["data"][:2]:
-        await run.command("dead-letters", "show", row["id"], "--json")
-    mongo, sasl = run.environment["DISPATCHER_MONGO_URI"], run.secrets["sasl password"]
+    letters = [row["id"] for row in (await run.call("GET", "/dead-letters"))["data"][:2]]
+    mongo, proxy = run.environment["DISPATCHER_MONGO_URI"], run.environment["DISPATCHER_EGRESS_PROXY"]
     keys = ",".join(run.environment["DISPATCHER_ENCRYPTION_KEYS"].split(",")[::-1])
-    await run.command("secrets", "rotate-key", ENCRYPTION_KEYS=keys)
     run.secrets["wrong mongo password"] = wrong = make_token("wrong")
-    await run.command("api-keys", "list", code=1, MONGO_URI=mongo.replace(run.secrets["mongo password"], wrong))
-    await run.command("api-keys", "list", code=2, MONGO_URI=mongo.replace("mongodb://", "mongodb:// "))
-    await run.command(
-        "settings", code=2, ENCRYPTION_KEYS=keys + "x", EGRESS_PROXY=run.environment["DISPATCHER_EGRESS_PROXY"] + "/x"
-    )
-    await run.command("topics", "check", code=1, KAFKA_SECURITY_PROTOCOL="SASL_PLAINTEXT", KAFKA_SASL_USERNAME="me",
-                      KAFKA_SASL_PASSWORD=sasl)  # fmt: skip
-    await run.command("settings", "--json", KAFKA_SECURITY_PROTOCOL="SASL_PLAINTEXT", KAFKA_SASL_USERNAME="me",
-                      KAFKA_SASL_PASSWORD=sasl)  # fmt: skip
+    sasl = {
+        "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "KAFKA_SASL_USERNAME": "me",
+        "KAFKA_SASL_PASSWORD": run.secrets["sasl password"],
+    }
+    wanted = [
+        ("settings", 0, {}),
+        ("settings --json", 0, sasl),
+        ("settings", 2, {"ENCRYPTION_KEYS": keys + "x", "EGRESS_PROXY": f"{proxy}/x"}),
+        ("api-keys list", 0, {}),
+        ("api-keys list", 1, {"MONGO_URI": mongo.replace(run.secrets["mongo password"], wrong)}),
+        ("api-keys list", 2, {"MONGO_URI": mongo.replace("mongodb://", "mongodb:// ")}),
+        ("topics check", 0, {}),
+        ("topics check", 1, sasl),
+        ("dead-letters list", 0, {}),
+        ("dead-letters list --json", 0, {}),
+        ("dead-letters replay --dry-run", 0, {}),
+        (f"dead-letters show {letters[0]}", 0, {}),
+        (f"dead-letters show {letters[1]} --json", 0, {}),
+        ("secrets rotate-key", 0, {"ENCRYPTION_KEYS": keys}),
+    ]
+    gate = asyncio.Semaphore(3)
+
+    async def command(words, code, environment):
+        async with gate:
+            await run.command(*words.split(), code=code, **environment)
+
+    await asyncio.gather(*(command(*each) for each in wanted))
 
 
 async def keep_topics_and_documents(run):
