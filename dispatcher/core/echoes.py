@@ -22,6 +22,7 @@ _PREFIX = "whsec_"
 _ENCODED_FROM = 8
 _SEEN_FROM = 4
 _BASE64_LEADING = (0, 2, 3)
+_NEVER_ESCAPED = re.compile("[A-Za-z0-9._~-]+")
 _URL_ESCAPE = re.compile("%[0-9A-F]{2}")
 _MASK = MASK.encode()
 
@@ -84,8 +85,18 @@ def forms_of(secret: str) -> set[bytes]:
     plain = secret.removeprefix(_PREFIX)
     if len(plain) < SHORTEST_SECRET:
         return set()
+    forms = {plain} if _NEVER_ESCAPED.fullmatch(plain) else _escaped(plain)
+    raw = plain.encode()
+    encoded: set[bytes] = set()
+    if len(raw) >= _ENCODED_FROM:
+        digits = raw.hex().encode()
+        encoded = {digits, digits.upper(), *_in_base64(raw)}
+    return {form.encode() for form in forms} | encoded
+
+
+def _escaped(plain: str) -> set[str]:
     in_json, in_url, in_html = json.dumps(plain)[1:-1], quote(plain, safe=""), html.escape(plain)
-    forms = {
+    return {
         plain,
         repr(plain)[1:-1],
         in_json,
@@ -101,12 +112,6 @@ def forms_of(secret: str) -> set[bytes]:
         in_html.replace("+", "&#43;"),  # Go
         in_html.replace("=", "&#x3D;").replace("/", "&#x2F;"),  # Handlebars
     }
-    raw = plain.encode()
-    encoded: set[bytes] = set()
-    if len(raw) >= _ENCODED_FROM:
-        digits = raw.hex().encode()
-        encoded = {digits, digits.upper(), *_in_base64(raw)}
-    return {form.encode() for form in forms} | encoded
 
 
 def _code_points(text: str, chars: str, as_digits: str) -> str:
