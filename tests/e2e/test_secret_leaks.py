@@ -174,7 +174,9 @@ async def run(services, unique_name):
     address = services.mongo_uri.replace("mongodb://", f"mongodb://{user}:{passwords['mongo']}@")
     address += f"{'&' if '?' in address else '?'}authSource={name}"
     plain = connect(MongoSettings(services.mongo_uri, name))
-    await plain.database.command("createUser", user, pwd=passwords["mongo"], roles=["dbOwner"])
+    # The dispatcher's processes may read and write; only the test may drop the database.
+    for login, role in ((user, "dbOwner"), (f"{user}-rw", "readWrite")):
+        await plain.database.command("createUser", login, pwd=passwords["mongo"], roles=[role])
     try:
         async with proxying() as proxy:
             settings = make_settings(services.kafka_bootstrap, address, name, outcomes=True)
@@ -182,6 +184,7 @@ async def run(services, unique_name):
             settings = replace(settings, encryption_keys=tuple(keys), send=replace(settings.send, egress_proxy=proxied))
             async with deploy(settings) as deployment:
                 environment = dict(deployment.process().environment) | {
+                    "DISPATCHER_MONGO_URI": address.replace(user, f"{user}-rw"),
                     "DISPATCHER_ENCRYPTION_KEYS": ",".join(base64.b64encode(key).decode() for key in reversed(keys)),
                     "DISPATCHER_EGRESS_PROXY": proxied,
                     "DISPATCHER_OUTCOMES_TOPIC": "true",
@@ -197,7 +200,8 @@ async def run(services, unique_name):
                 yield Run(deployment, environment, secrets)
                 assert proxy.heads
     finally:
-        await plain.database.command("dropUser", user)
+        for login in (user, f"{user}-rw"):
+            await plain.database.command("dropUser", login)
         plain.close()
 
 
