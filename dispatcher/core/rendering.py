@@ -101,6 +101,17 @@ class RequestTemplate:
             raise ValueError("a line break or NUL stands in what is to be a header")
         return "\r\n".join((*lines, "X-Webhook-Event: ")).encode("latin-1")
 
+    def without_secrets(self, body: bytes) -> bytes:
+        """Return what is kept of an answer's body with `***` where its endpoint echoes one of the webhook's secrets.
+
+        A short body costs a comparison; the secrets are opened again for the first that could hold one.
+        """
+        if len(body) < self._shortest_secret:
+            return body
+        if self._echoes is None:
+            self._echoes = EchoMask([*self._opened_secrets(), self._opened_api_key() or ""])
+        return self._echoes.masked(body)
+
     def render(self, event: Event, delivery_id: str, attempt: int, now_ms: int) -> Request:
         """Return the request of one attempt, signed now.
 
@@ -137,17 +148,6 @@ class RequestTemplate:
             len(body),
         )
         return Request(self._url, head, body, self._timeout, self._workspace_id)
-
-    def without_secrets(self, body: bytes) -> bytes:
-        """Return what is kept of an answer's body with `***` where its endpoint echoes one of the webhook's secrets.
-
-        A short body costs a comparison; the secrets are opened again for the first that could hold one.
-        """
-        if len(body) < self._shortest_secret:
-            return body
-        if self._echoes is None:
-            self._echoes = EchoMask([*self._opened_secrets(), self._opened_api_key() or ""])
-        return self._echoes.masked(body)
 
 
 def unsendable(error: Exception) -> Response:
