@@ -138,14 +138,18 @@ class Run:
         return output
 
     async def call(self, method, path, *, status=None, kept=True, headers=None, **options):
-        """Call the API, and keep its answer, headers included; gives its JSON."""
+        """Call the API, as soon as it lets one, and keep its answer, headers included; gives its JSON."""
         sent = {"Authorization": f"Bearer {self.secrets['API key']}"} | (headers or {})
-        async with self.client.request(method, f"/v1{path}", headers=sent, **options) as response:
-            text = await response.text()
-            assert response.status == status if status else response.status < 400, text
-            if kept:
-                self.written.add(f"{method} {path}", f"{dict(response.headers)}\n{text}")
-            return json.loads(text) if text and response.content_type.endswith("json") else text
+        while True:
+            async with self.client.request(method, f"/v1{path}", headers=sent, **options) as response:
+                text = await response.text()
+                if response.status == 429:
+                    await asyncio.sleep(int(response.headers["Retry-After"]))
+                    continue
+                assert response.status == status if status else response.status < 400, text
+                if kept:
+                    self.written.add(f"{method} {path}", f"{dict(response.headers)}\n{text}")
+                return json.loads(text) if text and response.content_type.endswith("json") else text
 
     async def create(self, path, **fields):
         """Create a webhook with a secret and a key of its own; gives its id."""
