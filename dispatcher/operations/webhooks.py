@@ -14,6 +14,7 @@ from dispatcher.core.urls import parse_endpoint_url
 from dispatcher.operations.audit import COMMAND_LINE, Audit, differences
 from dispatcher.operations.header_rules import merge_headers
 from dispatcher.operations.identifiers import Draw, new_id
+from dispatcher.operations.key_origin import key_left_behind
 from dispatcher.operations.webhook_fields import (
     DEFAULTS,
     EndpointPolicy,
@@ -170,7 +171,7 @@ class Webhooks:
             if before is None:
                 read_fields(NewWebhook, sent, DEFAULTS, self._policy)
             else:
-                read_fields(WebhookChange, sent, _current(before), self._policy)
+                self._read_change(sent, before)
         except InvalidInputError as error:
             return error.fields
         return {}
@@ -227,7 +228,8 @@ class Webhooks:
             by: Who changes it.
 
         Raises:
-            InvalidInputError: It names every wrong field; nothing is stored.
+            InvalidInputError: It names every wrong field; nothing is stored. An API key that would go to another origin
+                than the one that it was given for is one: whoever may write must not learn it that way.
             NotFoundError: There is none of this id in this workspace.
             ChangedError: Its revision is none of `only`.
             ConflictError: Others kept changing it.
@@ -236,7 +238,7 @@ class Webhooks:
         for _ in range(_TRIES):
             webhook = await self.get(workspace_id, webhook_id)
             subscription = webhook.subscription
-            fields = read_fields(WebhookChange, sent, _current(webhook), self._policy)
+            fields = self._read_change(sent, webhook)
             check_revision(webhook, only)
             if not fields.model_fields_set:
                 return ChangedWebhook(webhook)
@@ -287,6 +289,18 @@ class Webhooks:
         webhook = await self.get(workspace_id, webhook_id)
         check_revision(webhook, only)
         return webhook
+
+    def _read_change(self, sent: Any, before: Webhook) -> WebhookChange:
+        problems: dict[str, str] = {}
+        fields: WebhookChange | None = None
+        try:
+            fields = read_fields(WebhookChange, sent, _current(before), self._policy)
+        except InvalidInputError as error:
+            problems = error.fields
+        problems = {**problems, **key_left_behind(sent, before.subscription)}
+        if fields is None or problems:
+            raise InvalidInputError(problems)
+        return fields
 
     async def _note(self, by: Actor, action: str, webhook: Webhook, changes: Mapping[str, tuple[Any, Any]]) -> None:
         if self._audit is not None:

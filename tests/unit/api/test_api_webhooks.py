@@ -241,3 +241,17 @@ async def test_unknown_event_types_are_warned_of(api):
 async def test_no_events_is_fine(api):
     """A webhook may subscribe to nothing."""
     assert (await api.create(events=[]))["events"] == []
+
+
+async def test_a_stored_key_is_not_taken_to_another_origin(api):
+    """A URL elsewhere without the key is a 422 that names the key and says what to send."""
+    created = await api.create(api_key="sk_live_abcdef")
+    answer = await api.call("PATCH", f"/webhooks/{created['id']}", {"url": "https://mine.example.net/"})
+    assert answer.status == 422
+    (error,) = (await answer.json())["errors"]
+    assert error["field"] == "api_key"
+    assert "give the key again with the URL, or null" in error["problem"]
+    answer = await api.call(
+        "PATCH", f"/webhooks/{created['id']}", {"url": "https://mine.example.net/", "api_key": None}
+    )
+    assert answer.status == 200

@@ -298,3 +298,23 @@ def test_nothing_shows_a_secret():
     assert API_KEY not in shown
     assert SECRET.removeprefix("whsec_") not in shown
     assert not re.search(r"sha256|v1,|Zoë", shown)
+
+
+@pytest.mark.parametrize("api_key", ["k3y!", "key_0123456789", None])
+def test_an_answer_is_kept_without_secrets(api_key):
+    """Each of a webhook's secrets is masked in an answer, down to one that is nothing else; other answers stay."""
+    sealed_key = None if api_key is None else sealed(api_key, SealPurpose.API_KEY)
+    overlapping = (SealedSecret(sealed(SECRET)), SealedSecret(sealed(OLD_SECRET), NOW_MS))
+    template = RequestTemplate(subscription(secrets=overlapping, api_key=sealed_key), KEYRING, "x")
+    for secret in (SECRET.removeprefix("whsec_"), OLD_SECRET, *([api_key] if api_key else [])):
+        assert template.without_secrets(secret.encode()) == b"***"
+        assert template.without_secrets(f"<{secret}>".encode()) == b"<***>"
+    for other in (b"", b"OK", b'{"ok": true}', b"x" * 4096):
+        assert template.without_secrets(other) == other
+
+
+def test_a_template_shows_nothing_after_it_masked():
+    """What a template keeps to mask with stands in no representation of it."""
+    template = RequestTemplate(subscription(), KEYRING, "x")
+    template.without_secrets(SECRET.encode())
+    assert SECRET.removeprefix("whsec_") not in repr(template) + repr(template._echoes)
