@@ -11,7 +11,7 @@ from aiohttp import web
 from dispatcher.api.application import Operations, make_api
 from dispatcher.api.health import make_operations_app
 from dispatcher.app.clock import SystemClock, draw
-from dispatcher.app.connections import mongo_connection, sender_of
+from dispatcher.app.connections import address_policy_of, mongo_connection, sender_of
 from dispatcher.app.late_kafka import LateKafka
 from dispatcher.app.logging import configure
 from dispatcher.app.resolve import resolve_settings
@@ -21,7 +21,6 @@ from dispatcher.config import Need
 from dispatcher.console.application import ConsoleOperations, make_console
 from dispatcher.console.frame import HOME
 from dispatcher.console.sessions import Sessions
-from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.catalogue import Catalogue
 from dispatcher.core.errors import UnavailableError
 from dispatcher.core.sealing import Keyring
@@ -106,9 +105,10 @@ def _operations(
     pages, log_writer = MongoDeliveryPages(connection.deliveries), MongoDeliveryLog(connection.deliveries)
     audit = Audit(MongoAudit(connection.audit), clock, draw)
     replays = Replays(MongoReplays(connection.replays), store, clock, draw, audit=audit)
-    policy = AddressPolicy(send.allow_http, send.allowed_networks, send.allowed_ports)
     return Operations(
-        webhooks=Webhooks(store, clock, policy, keyring, draw, known_types=lambda: catalogue.types, audit=audit),
+        webhooks=Webhooks(
+            store, clock, address_policy_of(settings), keyring, draw, known_types=lambda: catalogue.types, audit=audit
+        ),
         deliveries=Deliveries(pages, store),
         keys=ApiKeys(MongoApiKeys(connection.api_keys), clock, draw, audit=audit),
         audit=audit,

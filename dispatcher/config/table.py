@@ -208,6 +208,15 @@ SETTINGS: tuple[Setting, ...] = (
         local_default="127.0.0.0/8,::1/128",
     ),
     Setting(
+        "FORBIDDEN_NETWORKS",
+        "send.forbidden_networks",
+        v.networks,
+        "networks that no endpoint may be in, such as public addresses of your own: CIDRs separated by commas; "
+        "they win over the allowed ones",
+        "",
+        default_shown="none",
+    ),
+    Setting(
         "ALLOWED_PORTS",
         "send.allowed_ports",
         v.ports,
