@@ -236,8 +236,8 @@ SETTINGS: tuple[Setting, ...] = (
         "CA_BUNDLE",
         "send.ca_bundle",
         v.file,
-        "PEM file of the authorities that endpoints' certificates are checked against",
-        default_shown="the system's",
+        "PEM file of authorities that endpoints' certificates may come from, beside the system's",
+        default_shown="none",
     ),
     Setting("USER_AGENT", "send.user_agent", v.header_text, "User-Agent of deliveries", "Dispatcher-Webhooks/1.0"),
     Setting(

@@ -55,7 +55,7 @@ class Sender:
     Args:
         policy: What may be connected to.
         resolver: Looks names up; closed with the sender. None makes one that asks the system's name servers.
-        ca_bundle: PEM file of the authorities to trust instead of the system's.
+        ca_bundle: PEM file of authorities to trust beside the system's.
         egress_proxy: `http://[user:password@]host:port`; all requests then go through its tunnels. It resolves
             the names, so that only the URL itself is checked here.
         clock: Seconds that never go back.
