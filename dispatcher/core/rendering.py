@@ -3,10 +3,11 @@
 What is the same for every delivery of a subscription is put together once, in a `RequestTemplate`.
 """
 
+import hashlib
 import re
 
 from dispatcher.core.errors import InvalidUrlError, SealError
-from dispatcher.core.exchange import Request, Response, SendFailure
+from dispatcher.core.exchange import ClientCertificate, Request, Response, SendFailure
 from dispatcher.core.model import Event, PayloadFormat, Subscription
 from dispatcher.core.payload import CLOUDEVENTS_CONTENT_TYPE, body_of
 from dispatcher.core.sealing import Keyring, SealPurpose, binding
@@ -30,7 +31,17 @@ class RequestTemplate:
             kind in; this holds whatever wrote the document.
     """
 
-    __slots__ = ("_content_type", "_format", "_head", "_keys", "_timeout", "_url", "_workspace_id", "subscription")
+    __slots__ = (
+        "_client",
+        "_content_type",
+        "_format",
+        "_head",
+        "_keys",
+        "_timeout",
+        "_url",
+        "_workspace_id",
+        "subscription",
+    )
 
     def __init__(self, subscription: Subscription, keyring: Keyring, user_agent: str) -> None:
         if subscription.url is None:
@@ -48,6 +59,7 @@ class RequestTemplate:
             (SigningKey(keyring.open(secret.sealed, aad=aad).decode()), secret.expires_at_ms)
             for secret in subscription.secrets
         ]
+        self._client = _client_certificate(subscription, keyring)
         self._head = self._static_head(keyring, user_agent)
 
     def __repr__(self) -> str:
@@ -110,7 +122,18 @@ class RequestTemplate:
             trace,
             len(body),
         )
-        return Request(self._url, head, body, self._timeout, self._workspace_id)
+        return Request(self._url, head, body, self._timeout, self._workspace_id, self._client)
+
+
+def _client_certificate(subscription: Subscription, keyring: Keyring) -> ClientCertificate | None:
+    https = subscription.url is not None and subscription.url.scheme == "https"
+    if not https or subscription.client_certificate is None or subscription.client_key is None:
+        return None
+    # Not the certificate alone: a workspace that knows another one's must not meet its connections.
+    owner = binding(subscription.workspace_id, subscription.id, SealPurpose.CLIENT_KEY)
+    certificate = subscription.client_certificate.encode()
+    key = keyring.open(subscription.client_key, aad=owner)
+    return ClientCertificate(hashlib.sha256(owner + certificate).hexdigest(), certificate, key)
 
 
 def unsendable(error: Exception) -> Response:

@@ -8,6 +8,7 @@ Source: RFC 9112 (HTTP/1.1), RFC 9110 section 15.2 (informational responses).
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -16,6 +17,7 @@ import httptools
 from dispatcher.core.exchange import KEPT_BODY_BYTES, Request, Response, SendFailure
 from dispatcher.http.answer import explain_parser_error, fail, read_retry_after
 from dispatcher.http.pool import Pool, PoolKey
+from dispatcher.http.tls import explain_tls_error
 
 MAX_HEAD_BYTES = 65_536
 """Bound on the response headers, informational responses included."""
@@ -200,6 +202,9 @@ class Connection(asyncio.Protocol):
             self._done = None
             self._close()
             self._resend(cast("Request", request), cast("Done", done), started)
+        elif isinstance(exc, ssl.SSLError):
+            # With TLS 1.3 an endpoint refuses a client certificate after the handshake.
+            self._fail(SendFailure.TLS, explain_tls_error(exc))
         else:
             what = "was closed" if exc is None else "broke"
             self._fail(SendFailure.CLOSED, f"the connection {what} before the response headers were complete")

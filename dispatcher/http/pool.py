@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
+from dispatcher.core.exchange import ClientCertificate
 from dispatcher.core.urls import EndpointUrl
 
 IDLE_SECONDS = 30.0
@@ -15,14 +16,14 @@ MAX_IDLE_PER_KEY = 4096
 
 _SWEEP_SECONDS = 5.0
 
-PoolKey = tuple[str, str, int]
-"""Scheme, host and port. The host is the TLS identity too, and a sender has one TLS context and one proxy, so
-that nothing else can tell two connections of one pool apart."""
+PoolKey = tuple[str, str, int, str | None]
+"""Scheme, host, port, and the id of the client certificate, if any. The host is the endpoint's TLS identity too, and
+a sender verifies all alike and has one proxy, so that nothing else can tell two connections of one pool apart."""
 
 
-def make_key(url: EndpointUrl) -> PoolKey:
-    """Return the key under which a URL's connections are kept."""
-    return (url.scheme, url.host, url.port)
+def make_key(url: EndpointUrl, client: ClientCertificate | None = None) -> PoolKey:
+    """Return the key under which the connections of a URL and a client certificate are kept."""
+    return (url.scheme, url.host, url.port, None if client is None else client.id)
 
 
 class Pooled(Protocol):

@@ -137,8 +137,8 @@ async def test_old_tls_versions_are_refused(sender, authority, version):
         assert response.detail == "the endpoint offers no TLS version from 1.2 up"
         assert requests == []
         # Without the lowest version in the way the same endpoint gets it.
-        sender._dialer._context.set_ciphers("DEFAULT:@SECLEVEL=0")
-        sender._dialer._context.minimum_version = version
+        sender._dialer._contexts.plain.set_ciphers("DEFAULT:@SECLEVEL=0")
+        sender._dialer._contexts.plain.minimum_version = version
         assert (await sender.exchange(make_request(f"https://localhost:{port}/"))).status == 200
         assert len(requests) == 1
 

@@ -4,8 +4,8 @@ import pytest
 
 from dispatcher.http.pool import IDLE_SECONDS, MAX_AGE_SECONDS, Pool
 
-KEY = ("http", "a.example", 80)
-OTHER = ("http", "b.example", 80)
+KEY = ("http", "a.example", 80, None)
+OTHER = ("http", "b.example", 80, None)
 
 
 class Clock:
