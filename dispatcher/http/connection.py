@@ -56,6 +56,9 @@ class Connection(asyncio.Protocol):
         opened: Told once when the connection stands, the TLS handshake included.
         closed: Told once when a connection that stood has ended.
         clock: Seconds that never go back.
+
+    Attributes:
+        lost_by: What the connection broke by; None where it stands, or ended without a fault.
     """
 
     __slots__ = (
@@ -84,6 +87,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "idle_since",
         "key",
+        "lost_by",
         "opened_at",
         "requests",
     )
@@ -102,6 +106,7 @@ class Connection(asyncio.Protocol):
         self.opened_at = clock()
         self.idle_since = self.opened_at
         self.requests = 0
+        self.lost_by: Exception | None = None
         self._pool = pool
         self._resend = resend
         self._opened = opened
@@ -127,9 +132,9 @@ class Connection(asyncio.Protocol):
         return self._done is not None
 
     @property
-    def alive(self) -> bool:
-        """Whether the connection can take a request."""
-        return self._state == _IDLE and self._transport is not None and not self._transport.is_closing()
+    def ended(self) -> bool:
+        """Whether the loop has said that the connection is lost; one that is about to end says why in its exchange."""
+        return self._state != _IDLE or self._transport is None
 
     def start(self, request: Request, done: Done, started: float) -> None:
         """Send a request; the connection must be idle.
@@ -197,6 +202,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the exchange: before the first byte on a reused connection, it is sent once more on a new one."""
+        self.lost_by = exc
         if self._state == _HEADERS and self.requests > 1 and not self._received:
             request, done, started = self._request, self._done, self._started
             self._done = None

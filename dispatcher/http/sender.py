@@ -5,6 +5,7 @@ policy's business, decided where the connection is made.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from dispatcher.http.dial import Dialer, Dialling
 from dispatcher.http.names import Resolver
 from dispatcher.http.pool import Pool, PoolKey
 from dispatcher.http.proxy import parse_egress_proxy
+from dispatcher.http.tls import explain_tls_error
 
 _ABORTED = "the sender was closed before an answer came"
 _DRAIN_STEP_SECONDS = 0.02
@@ -193,9 +195,11 @@ class Sender:
             failure, detail = SendFailure.ABORTED, _ABORTED
         elif (error := task.exception()) is not None:
             failure, detail = self._explain(error)
-        elif (connection := task.result()).alive:
+        elif not (connection := task.result()).ended:
             connection.start(request, done, started)
             return
+        elif isinstance(connection.lost_by, ssl.SSLError):
+            failure, detail = SendFailure.TLS, explain_tls_error(connection.lost_by)
         else:
             failure, detail = SendFailure.CLOSED, "the endpoint closed the connection before the request was sent"
         done(fail(failure, detail, (self._clock() - started) * 1000))

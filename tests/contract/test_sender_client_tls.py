@@ -25,6 +25,7 @@ from tests.contract.endpoints import (
     make_request,
     proxying,
     serving,
+    serving_in_a_thread,
     wait_until,
 )
 
@@ -206,19 +207,25 @@ def test_the_systems_folder_is_used_only_where_it_has_every_authority(monkeypatc
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-@pytest.mark.parametrize("case", ["none", "of another authority", "expired"])
-async def test_a_refused_certificate_is_a_tls_failure(sending, authority, case, version):
-    """An endpoint that wants another certificate, or any, makes a failure that blames TLS, with both versions."""
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("none", {"wants a client certificate", "refused the TLS handshake"}),
+        ("of another authority", {"doesn't know the authority of the client certificate"}),
+        ("expired", {"refused the client certificate: it has expired"}),
+    ],
+)
+async def test_a_refused_certificate_is_told_in_words(sending, authority, case, words, version):
+    """An endpoint that wants another certificate, or any, makes a failure that says so, with both versions of TLS."""
     client = {
         "none": None,
         "of another authority": certificate_of("a", by=trustme.CA()),
         "expired": certificate_of("a", ended=True),
     }[case]
-    names = Names()
-    async with serving(names, tls=asking(authority, tls=version)) as endpoint:
-        answer = await sending.exchange(request(endpoint.url_for("localhost"), "", client))
-    assert (answer.status, names.seen) == (0, [])
-    assert answer.failure in {SendFailure.TLS, SendFailure.CLOSED}
+    with serving_in_a_thread(asking(authority, tls=version)) as (port, requests):
+        answer = await sending.exchange(request(f"https://localhost:{port}/", "", client))
+    assert (answer.status, answer.failure, requests) == (0, SendFailure.TLS, [])
+    assert any(each in answer.detail for each in words)
     assert sending.stats().open == 0
 
 

@@ -1,11 +1,7 @@
 """TLS to endpoints, over real sockets."""
 
 import asyncio
-import contextlib
-import socket
 import ssl
-import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -20,6 +16,7 @@ from tests.contract.endpoints import (
     repeat,
     self_signed,
     serving,
+    serving_in_a_thread,
     wait_until,
 )
 
@@ -96,32 +93,6 @@ async def test_the_systems_authorities_do_not_trust_a_private_one(authority):
         response = await sender.exchange(make_request(endpoint.url_for("localhost")))
     await sender.close()
     assert response.failure is SendFailure.TLS
-
-
-@contextlib.contextmanager
-def serving_in_a_thread(context: ssl.SSLContext) -> Iterator[tuple[int, list[bytes]]]:
-    """Serve TLS from a thread, for asyncio's server cuts a failed handshake short of its alert; port and requests."""
-    requests: list[bytes] = []
-    listening = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        while True:
-            try:
-                plain, _ = listening.accept()
-            except OSError:
-                return
-            with contextlib.suppress(OSError), plain, context.wrap_socket(plain, server_side=True) as tunnel:
-                requests.append(tunnel.recv(65_536))
-                tunnel.sendall(OK)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield listening.getsockname()[1], requests
-    finally:
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
-        thread.join()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
