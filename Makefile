@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install run test test-all check format lock bench soak demo clean
+.PHONY: help install run test test-all check format lock fuzz bench soak demo clean
 
 help: ## print the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ lock: install ## resolve the dependencies again, newest first
 	  --upgrade pyproject.toml -o deploy/requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --upgrade pyproject.toml --extra local --group dev -o deploy/requirements-dev.lock
+
+fuzz: install ## strangers' bytes against everything that reads them, for MINUTES=1
+	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),1)
 
 bench: install ## measure throughput and latency on this machine: half an hour
 	@$(BIN)/python -m tests.bench
