@@ -14,6 +14,7 @@ import uvloop
 from dispatcher.operations.catalogue import load_catalogue
 from tests.bench.dead_letters import show_dead_letters
 from tests.bench.growth import show_growth
+from tests.bench.hostile import DELIVERIES, show_hostile
 from tests.bench.isolation import show_isolation, show_waiting
 from tests.bench.live_latency import show_replay
 from tests.bench.retries import show_due_backlog, show_lateness
@@ -23,10 +24,10 @@ from tests.bench.throughput import show_latency, show_throughput
 from tests.bench.validation import measure
 
 QUICK = ("validation", "throughput", "latency")
-PHASES = (*QUICK, "waiting", "isolation", "retries", "growth", "subscriptions", "replay", "dead-letters")
+PHASES = (*QUICK, "waiting", "isolation", "retries", "growth", "subscriptions", "replay", "hostile", "dead-letters")
 
 
-async def main(events: int, profile: str | None, phases: Sequence[str]) -> None:
+async def main(events: int, hostile: int, profile: str | None, phases: Sequence[str]) -> None:
     """Run the phases, in the order of `PHASES`."""
     if "validation" in phases:
         show_validation()
@@ -34,12 +35,12 @@ async def main(events: int, profile: str | None, phases: Sequence[str]) -> None:
         async with open_rig(print) as rig:
             for phase in PHASES:
                 if phase in phases:
-                    await show(rig, phase, events, profile)
+                    await show(rig, phase, events, hostile, profile)
     if "dead-letters" in phases:
         await show_dead_letters()
 
 
-async def show(rig: Rig, phase: str, events: int, profile: str | None) -> None:
+async def show(rig: Rig, phase: str, events: int, hostile: int, profile: str | None) -> None:
     """Run one phase and print what it found."""
     match phase:
         case "throughput":
@@ -59,6 +60,8 @@ async def show(rig: Rig, phase: str, events: int, profile: str | None) -> None:
             await show_subscriptions(rig, events)
         case "replay":
             await show_replay(rig)
+        case "hostile":
+            await show_hostile(rig, hostile)
 
 
 def show_validation() -> None:
@@ -71,9 +74,10 @@ def show_validation() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=300_000, help="of a backlog")
+    parser.add_argument("--hostile", type=int, default=DELIVERIES, help="deliveries to hostile endpoints")
     parser.add_argument("--phase", action="append", choices=PHASES, help="only this phase; may be given several times")
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}: two minutes")
     parser.add_argument("--profile", help="write a py-spy profile of the worker (raw stacks) to this file")
     arguments = parser.parse_args()
     wanted = arguments.phase or (QUICK if arguments.quick else PHASES)
-    uvloop.run(main(arguments.events, arguments.profile, wanted))
+    uvloop.run(main(arguments.events, arguments.hostile, arguments.profile, wanted))

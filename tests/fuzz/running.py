@@ -14,6 +14,7 @@ from tests.fuzz.corpus import seeds
 from tests.fuzz.mutation import cuts_of, mutated
 from tests.fuzz.targets import ANSWER_MEMORY_BYTES, MEMORY, TARGETS, bounded_memory
 
+SHOWN_BYTES = 400
 STEPS = 3_000
 """Calls of Python functions that any input may cost."""
 STEPS_A_PIECE = 60
@@ -39,10 +40,11 @@ class Run:
 
 
 class FoundError(AssertionError):
-    """An input broke what must hold; the message has it as a literal for the corpus."""
+    """An input broke what must hold; the message has its beginning."""
 
     def __init__(self, target: str, data: bytes, cuts: list[int]) -> None:
-        super().__init__(f"{target} fails for {data!r}, cut at {cuts}")
+        shown = f"{data[:SHOWN_BYTES]!r}{'…' if len(data) > SHOWN_BYTES else ''}"
+        super().__init__(f"{target} fails for {shown} of {len(data)} bytes, cut at {cuts[:50]}")
         self.data = data
 
 
@@ -74,7 +76,7 @@ def run(target: str, executions: int, seed: int) -> Run:
 def _try(found: Run, data: bytes, cuts: list[int]) -> None:
     try:
         # Reading an answer has its own bound, whatever its length; what is decoded whole may take a multiple of it.
-        most = 2 * ANSWER_MEMORY_BYTES + 64 * len(data)
+        most = 2 * ANSWER_MEMORY_BYTES + 128 * len(data)
         with _counted_steps() as steps, bounded_memory(most) if found.target != "answers" else nullcontext():
             outcome = TARGETS[found.target](data, cuts)
         allowed = STEPS + STEPS_A_PIECE * (len(cuts) + data.count(b"\n") + len(data) // 4096)

@@ -113,7 +113,7 @@ def tunnel(data: bytes, cuts: Sequence[int]) -> str:
             return "tunnel"
         except NoConnectionError as error:
             _check_words(error, 256)
-            return str(error)[:55]
+            return str(error).partition(" with status")[0]
         finally:
             _check_taken(taken)
     raise AssertionError("it waits for something else than the proxy")
