@@ -25,7 +25,8 @@ async def test_it_succeeds_without_its_protection(
 
 
 def test_every_protection_is_where_the_table_says() -> None:
-    """The table names modules that there are, and each attack once."""
+    """The table names modules that there are, and each attack once; the README has it."""
     root = Path(__file__).parents[2]
     assert all((root / attack.where).is_file() for attack in ATTACKS)
+    assert Path(__file__).with_name("README.md").read_text().endswith(f"\n\n{markdown()}\n")
     assert len({attack.name for attack in ATTACKS}) == len(ATTACKS) == markdown().count("\n") - 1
