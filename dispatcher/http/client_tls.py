@@ -22,6 +22,7 @@ MAX_HEAVY_CONTEXTS = 50
 """How many are kept that have all authorities loaded, about 1 MiB each."""
 
 _HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _UNUSABLE = "the client certificate can't be used; set client_certificate and client_key again"
 
 
@@ -41,8 +42,8 @@ class TlsContexts:
     def __init__(self, ca_bundle: Path | None = None) -> None:
         self.plain = make_context(ca_bundle)
         self._ca_bundle = ca_bundle
-        self._folder = _hashed_authorities()
-        self._most = MAX_HEAVY_CONTEXTS if self._folder is None else MAX_LIGHT_CONTEXTS
+        self._folder: str | None = None
+        self._most = 0
         self._kept: OrderedDict[str, ssl.SSLContext] = OrderedDict()
 
     async def of(self, client: ClientCertificate | None) -> ssl.SSLContext:
@@ -56,6 +57,9 @@ class TlsContexts:
         context = self._kept.get(client.id)
         if context is None:
             try:
+                if not self._most:
+                    self._folder = await asyncio.to_thread(_hashed_authorities)
+                    self._most = MAX_HEAVY_CONTEXTS if self._folder is None else MAX_LIGHT_CONTEXTS
                 context = await asyncio.to_thread(self._make, client)
             except (OSError, ValueError):
                 # The error's own words may quote a path and nothing else of use.
@@ -100,14 +104,20 @@ def _refuse() -> str:
 def _hashed_authorities() -> str | None:
     """Return the folder in which OpenSSL finds each of the system's authorities by its hash, where there is one.
 
-    Without one, or where the environment names other authorities, all of them are loaded into each context.
+    Contexts look into that folder in any case, so that it never adds an authority; where it lacks one of those that
+    come from the system's one file, all are loaded into each context.
     """
-    if os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
-        return None
     folder = ssl.get_default_verify_paths().capath
     if folder is None or not Path(folder).is_dir():
         return None
     loaded = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     loaded.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    found = sum(_HASHED.fullmatch(path.name) is not None for path in Path(folder).iterdir())
-    return folder if found and found >= loaded.cert_store_stats()["x509_ca"] else None
+    hashed = {_read(path) for path in Path(folder).iterdir() if _HASHED.fullmatch(path.name)}
+    return folder if hashed and hashed.issuperset(loaded.get_ca_certs(binary_form=True)) else None
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return ssl.PEM_cert_to_DER_cert(_CERTIFICATE.search(path.read_text("latin-1"))[0])  # type: ignore[index]
+    except (OSError, TypeError, ValueError):
+        return None

@@ -192,17 +192,22 @@ async def test_authorities_are_found_by_need(authority, tmp_path, monkeypatch):
 
 
 def test_the_systems_folder_is_used_only_where_it_has_every_authority(monkeypatch, tmp_path):
-    """A folder by hash counts where it has as many authorities as are loaded, and where the environment names none."""
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
-        monkeypatch.delenv(name, raising=False)
-    paths = ssl.get_default_verify_paths()
-    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths._replace(capath=str(tmp_path)))
+    """A folder by hash counts where each authority of the system's file is in it as well."""
+    folder, file = tmp_path / "folder", tmp_path / "authorities.pem"
+    folder.mkdir()
+    monkeypatch.setenv("SSL_CERT_DIR", str(folder))
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    pems = [trustme.CA().cert_pem.bytes() for _ in range(3)]
+    file.write_bytes(pems[0] + pems[1])
     assert client_tls._hashed_authorities() is None
-    loaded = ssl.create_default_context().cert_store_stats()["x509_ca"]
-    for number in range(loaded + 1):
-        (tmp_path / f"{number:08x}.0").touch()
-    assert client_tls._hashed_authorities() == str(tmp_path)
-    monkeypatch.setenv("SSL_CERT_FILE", "/somewhere.pem")
+    (folder / "00000000.0").write_bytes(b"of whom\n" + pems[0])
+    (folder / "garbage.pem").write_bytes(pems[1])
+    (folder / "00000001.0").write_bytes(b"no certificate")
+    assert client_tls._hashed_authorities() is None
+    (folder / "00000001.1").write_bytes(pems[1])
+    (folder / "00000002.0").write_bytes(pems[2])
+    assert client_tls._hashed_authorities() == str(folder)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
     assert client_tls._hashed_authorities() is None
 
 
