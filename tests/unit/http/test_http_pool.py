@@ -106,6 +106,19 @@ async def test_a_key_that_has_its_share_makes_room_for_itself(clock):
     pool.close()
 
 
+async def test_a_key_at_its_share_takes_nothing_from_another_at_its_share(clock):
+    """Where two keys have half each, one more of either makes room among its own."""
+    pool = Pool(clock=clock, max_idle=10)
+    halves = [[Idle(key) for _ in range(5)] for key in (KEY, OTHER)]
+    for one in (*halves[0], *halves[1]):
+        pool.put(one, 1000)
+    assert pool.put(Idle(OTHER), 1000)
+    assert [[one.dropped for one in half] for half in halves] == [[False] * 5, [True, *[False] * 4]]
+    assert pool.put(Idle(KEY), 1000)
+    assert [[one.dropped for one in half] for half in halves] == [[True, *[False] * 4]] * 2
+    pool.close()
+
+
 async def test_keys_with_one_each_make_room_in_turn(clock):
     """Where nobody has more than a share, each key gives one before any gives a second, and none is lost."""
     pool = Pool(clock=clock, max_idle=10)
