@@ -58,7 +58,7 @@ class Connection(asyncio.Protocol):
         clock: Seconds that never go back.
 
     Attributes:
-        lost_by: What the connection broke by; None where it stands, or ended without a fault.
+        tls_problem: The TLS fault that ended the connection, in words; empty where there was none.
     """
 
     __slots__ = (
@@ -87,9 +87,9 @@ class Connection(asyncio.Protocol):
         "_transport",
         "idle_since",
         "key",
-        "lost_by",
         "opened_at",
         "requests",
+        "tls_problem",
     )
 
     def __init__(
@@ -106,7 +106,7 @@ class Connection(asyncio.Protocol):
         self.opened_at = clock()
         self.idle_since = self.opened_at
         self.requests = 0
-        self.lost_by: Exception | None = None
+        self.tls_problem = ""
         self._pool = pool
         self._resend = resend
         self._opened = opened
@@ -202,15 +202,16 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the exchange: before the first byte on a reused connection, it is sent once more on a new one."""
-        self.lost_by = exc
+        if isinstance(exc, ssl.SSLError):
+            # With TLS 1.3 an endpoint refuses a client certificate after the handshake.
+            self.tls_problem = explain_tls_error(exc)
         if self._state == _HEADERS and self.requests > 1 and not self._received:
             request, done, started = self._request, self._done, self._started
             self._done = None
             self._close()
             self._resend(cast("Request", request), cast("Done", done), started)
-        elif isinstance(exc, ssl.SSLError):
-            # With TLS 1.3 an endpoint refuses a client certificate after the handshake.
-            self._fail(SendFailure.TLS, explain_tls_error(exc))
+        elif self.tls_problem:
+            self._fail(SendFailure.TLS, self.tls_problem)
         else:
             what = "was closed" if exc is None else "broke"
             self._fail(SendFailure.CLOSED, f"the connection {what} before the response headers were complete")

@@ -5,7 +5,6 @@ policy's business, decided where the connection is made.
 """
 
 import asyncio
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ from dispatcher.http.dial import Dialer, Dialling
 from dispatcher.http.names import Resolver
 from dispatcher.http.pool import Pool, PoolKey
 from dispatcher.http.proxy import parse_egress_proxy
-from dispatcher.http.tls import explain_tls_error
 
 _ABORTED = "the sender was closed before an answer came"
 _DRAIN_STEP_SECONDS = 0.02
@@ -198,8 +196,8 @@ class Sender:
         elif not (connection := task.result()).ended:
             connection.start(request, done, started)
             return
-        elif isinstance(connection.lost_by, ssl.SSLError):
-            failure, detail = SendFailure.TLS, explain_tls_error(connection.lost_by)
+        elif connection.tls_problem:
+            failure, detail = SendFailure.TLS, connection.tls_problem
         else:
             failure, detail = SendFailure.CLOSED, "the endpoint closed the connection before the request was sent"
         done(fail(failure, detail, (self._clock() - started) * 1000))

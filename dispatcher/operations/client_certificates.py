@@ -97,7 +97,12 @@ def pair_problems(certificate: str, key: str, now_ms: int) -> dict[str, str]:
 
 def fingerprint(certificate: str | None) -> str | None:
     """Return what the audit log tells of a certificate: the leaf's SHA-256 fingerprint."""
-    return None if certificate is None else f"sha256:{_read_chain(certificate)[0].fingerprint(SHA256()).hex()}"
+    if certificate is None:
+        return None
+    try:
+        return f"sha256:{_read_chain(certificate)[0].fingerprint(SHA256()).hex()}"
+    except ValueError:
+        return "unreadable"  # whoever wrote it, the webhook can still be changed
 
 
 def _read_chain(value: str) -> list[x509.Certificate]:

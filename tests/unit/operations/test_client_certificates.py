@@ -130,6 +130,13 @@ def test_damaged_texts_raise_nothing_else(damage, at, kind):
             assert str(error)  # noqa: PT017 - either outcome is right
 
 
+def test_a_stored_certificate_that_is_none_has_no_fingerprint():
+    """Whatever stands in the document, the audit log has a word for it."""
+    assert fingerprint("no PEM") == "unreadable"
+    assert fingerprint(None) is None
+    assert fingerprint(pair()[0]) != fingerprint(OTHER[0])
+
+
 def test_a_pair_that_does_not_go_together_is_refused():
     """Another certificate's key, and a certificate that has ended, are each named."""
     certificate, secret = pair()
