@@ -1,4 +1,4 @@
-# ruff: noqa: INP001 - a script, no part of a package
+
 """Look the locked packages up in the advisories, with pip-audit; `make audit` calls it.
 
 pip-audit ends with exit code 0 where its source knows none of the packages, as a mirror does that has no advisories. So
@@ -42,13 +42,13 @@ def main(program: Sequence[str]) -> int:
     found = [(package, flaw) for package in packages for flaw in package.get("vulns", ())]
     for package, flaw in found:
         mended = ", ".join(flaw["fix_versions"]) or "no version yet"
-        print(f"{package['name']} {package['version']}: {flaw['id']}, mended in {mended}")  # noqa: T201 - a command
+        print(f"{package['name']} {package['version']}: {flaw['id']}, mended in {mended}")
     if found:
         return _tell(VULNERABLE, f"{len(found)} advisories: raise what pyproject.toml asks for, or `make lock`")
     if skipped:
         named = ", ".join(skipped[:_MANY]) + (" …" if len(skipped) > _MANY else "")
         return _tell(UNCHECKED, f"{len(skipped)} of {len(packages)} packages were not checked: {named}")
-    print(f"{len(packages)} packages, no advisory")  # noqa: T201 - a command
+    print(f"{len(packages)} packages, no advisory")
     return 0
 
 
@@ -61,7 +61,7 @@ def _packages(written: str) -> list[dict[str, Any]] | None:
 
 
 def _tell(code: int, sentence: str) -> int:
-    print(sentence, file=sys.stderr)  # noqa: T201 - a command
+    print(sentence, file=sys.stderr)
     return code
 
 

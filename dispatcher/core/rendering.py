@@ -3,11 +3,12 @@
 What is the same for every delivery of a subscription is put together once, in a `RequestTemplate`.
 """
 
+import hashlib
 import re
 
 from dispatcher.core.echoes import EchoMask, shortest_of
 from dispatcher.core.errors import InvalidUrlError, SealError
-from dispatcher.core.exchange import Request, Response, SendFailure
+from dispatcher.core.exchange import ClientCertificate, Request, Response, SendFailure
 from dispatcher.core.model import Event, PayloadFormat, Subscription
 from dispatcher.core.payload import CLOUDEVENTS_CONTENT_TYPE, body_of
 from dispatcher.core.sealing import Keyring, SealPurpose, binding
@@ -32,6 +33,7 @@ class RequestTemplate:
     """
 
     __slots__ = (
+        "_client",
         "_content_type",
         "_echoes",
         "_format",
@@ -62,6 +64,7 @@ class RequestTemplate:
             (SigningKey(secret), sealed.expires_at_ms)
             for secret, sealed in zip(secrets, subscription.secrets, strict=True)
         ]
+        self._client = _client_certificate(subscription, keyring)
         self._head = self._static_head(api_key, user_agent)
         self._shortest_secret = shortest_of([*secrets, api_key or ""])
         self._echoes: EchoMask | None = None
@@ -147,7 +150,18 @@ class RequestTemplate:
             trace,
             len(body),
         )
-        return Request(self._url, head, body, self._timeout, self._workspace_id)
+        return Request(self._url, head, body, self._timeout, self._workspace_id, self._client)
+
+
+def _client_certificate(subscription: Subscription, keyring: Keyring) -> ClientCertificate | None:
+    https = subscription.url is not None and subscription.url.scheme == "https"
+    if not https or subscription.client_certificate is None or subscription.client_key is None:
+        return None
+    # Not the certificate alone: a workspace that knows another one's must not meet its connections.
+    owner = binding(subscription.workspace_id, subscription.id, SealPurpose.CLIENT_KEY)
+    certificate = subscription.client_certificate.encode()
+    key = keyring.open(subscription.client_key, aad=owner)
+    return ClientCertificate(hashlib.sha256(owner + certificate).hexdigest(), certificate, key)
 
 
 def unsendable(error: Exception) -> Response:

@@ -30,6 +30,7 @@ class SealPurpose(StrEnum):
 
     SIGNING_SECRET = "signing-secret"  # noqa: S105 - a name, no secret
     API_KEY = "api-key"
+    CLIENT_KEY = "client-key"
     ANSWER = "answer"
     SESSION = "session"
 
