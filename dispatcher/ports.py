@@ -14,8 +14,9 @@ from dispatcher.core.dead_letters import DeadLetter, DeadLetterFilter
 from dispatcher.core.delivery_log import FailedFilter, LogEntry, LoggedDelivery, LoggedState
 from dispatcher.core.endpoint_health import FailingEndpoint, HealthNote
 from dispatcher.core.exchange import Request, Response
-from dispatcher.core.model import RecordHeaders, Subscription, Webhook
+from dispatcher.core.model import ReadHeaders, RecordHeaders, Subscription, Webhook
 from dispatcher.core.reruns import ReplayJob, SourceSpan
+from dispatcher.core.sealing import SealPurpose
 
 T = TypeVar("T")
 
@@ -297,6 +298,43 @@ class WebhookStore(Protocol):
         """Delete a webhook; False where there is none, or where its revision is not the expected one."""
 
 
+@dataclass(frozen=True, slots=True)
+class SealedWebhook:
+    """What of a stored webhook is sealed.
+
+    Attributes:
+        id: `wh_…`.
+        workspace_id: Whose it is; part of what its values are bound to.
+        revision: As it was read.
+        values: Where each value stands, as the store names it, to its purpose and itself; None where the webhook can't
+            be read.
+    """
+
+    id: str
+    workspace_id: str
+    revision: int
+    values: Mapping[str, tuple[SealPurpose, bytes]] | None = field(repr=False)
+
+
+class SealedStore(Protocol):
+    """The sealed values of all workspaces. Every method may raise `UnavailableError`."""
+
+    def batches(self) -> AsyncGenerator[Sequence[SealedWebhook], None]:
+        """Go through all webhooks, by id; what is made meanwhile may be left out."""
+
+    async def get(self, webhook_id: str) -> SealedWebhook | None:
+        """Return one as it is now, or None where it is gone."""
+
+    async def reseal(self, webhook: SealedWebhook, values: Mapping[str, bytes]) -> bool:
+        """Put sealed values in their places, if the webhook's revision is still the one that was read; majority write.
+
+        The revision counts up, so that a change that was begun before doesn't bring the former values back.
+
+        Returns:
+            False where it isn't, or where the webhook is gone.
+        """
+
+
 class SubscriptionLookup(Protocol):
     """Looks a subscription up where the index doesn't hold it."""
 
@@ -535,7 +573,7 @@ class ConsumedRecord(Protocol):
         """Value, or None."""
 
     @property
-    def headers(self) -> RecordHeaders:
+    def headers(self) -> ReadHeaders:
         """Headers, in order."""
 
 

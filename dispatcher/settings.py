@@ -80,6 +80,7 @@ class SendSettings:
     allow_http: bool = False
     allowed_networks: tuple[Network, ...] = ()
     allowed_ports: frozenset[int] = frozenset()
+    forbidden_networks: tuple[Network, ...] = ()
     egress_proxy: str | None = field(default=None, repr=False)
     ca_bundle: Path | None = None
     user_agent: str = "Dispatcher-Webhooks/1.0"

@@ -57,6 +57,8 @@ class WebhookAnswer(Answer):
     headers: dict[str, str] = Field(description="static headers of the requests")
     api_key_set: bool = Field(description="whether an API key goes along in api_key_header; it is never shown")
     api_key_header: str
+    client_certificate: str | None = Field(description="PEM chain that an https endpoint is shown where it asks")
+    client_key_set: bool = Field(description="whether there is a key of client_certificate; it is never shown")
     timeout_seconds: int
     rate_limit: float | None = Field(description="deliveries per second; null: no limit")
     created_at: Time
@@ -192,6 +194,8 @@ def webhook_answer(webhook: Webhook) -> WebhookAnswer:
         headers=dict(subscription.headers),
         api_key_set=subscription.api_key is not None,
         api_key_header=subscription.api_key_header,
+        client_certificate=subscription.client_certificate,
+        client_key_set=subscription.client_key is not None,
         timeout_seconds=subscription.timeout_seconds,
         rate_limit=subscription.rate_limit,
         created_at=rfc3339(webhook.created_at_ms),

@@ -26,6 +26,8 @@ _WEBHOOK: Mapping[str, Any] = {
     "headers": {"X-Team": "billing"},
     "api_key_set": False,
     "api_key_header": "X-API-Key",
+    "client_certificate": None,
+    "client_key_set": False,
     "timeout_seconds": 10,
     "rate_limit": None,
     "created_at": _CREATED_AT,

@@ -110,7 +110,8 @@ class WebhookCalls:
         """Change the fields that were sent, as a JSON merge patch; null goes back to the default.
 
         Where it makes a webhook active again that the dispatcher had disabled, `backfill` says what it missed and how
-        to have that sent.
+        to have that sent. A URL with another scheme, host or port is taken only together with `api_key` (the key again,
+        or null) where the webhook has one: a stored key is not sent to another address.
         """
         only = read_if_match(request)
         sent = await read_object(request)

@@ -11,7 +11,7 @@ from aiohttp import web
 from dispatcher.api.application import Operations, make_api
 from dispatcher.api.health import make_operations_app
 from dispatcher.app.clock import SystemClock, draw
-from dispatcher.app.connections import mongo_connection, sender_of
+from dispatcher.app.connections import address_policy_of, mongo_connection, sender_of
 from dispatcher.app.late_kafka import LateKafka
 from dispatcher.app.logging import configure
 from dispatcher.app.open_files import allow_open_files
@@ -22,7 +22,6 @@ from dispatcher.config import Need
 from dispatcher.console.application import ConsoleOperations, make_console
 from dispatcher.console.frame import HOME
 from dispatcher.console.sessions import Sessions
-from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.catalogue import Catalogue
 from dispatcher.core.errors import UnavailableError
 from dispatcher.core.sealing import Keyring
@@ -111,12 +110,11 @@ def _operations(
     pages, log_writer = MongoDeliveryPages(connection.deliveries), MongoDeliveryLog(connection.deliveries)
     audit = Audit(MongoAudit(connection.audit), clock, draw)
     replays = Replays(MongoReplays(connection.replays), store, clock, draw, audit=audit)
-    policy = AddressPolicy(send.allow_http, send.allowed_networks, send.allowed_ports)
     return Operations(
         webhooks=Webhooks(
             store,
             clock,
-            policy,
+            address_policy_of(settings),
             keyring,
             draw,
             known_types=lambda: catalogue.types,

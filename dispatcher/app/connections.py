@@ -51,6 +51,12 @@ def producer_of(settings: Settings) -> KafkaProducer:
     )
 
 
+def address_policy_of(settings: Settings) -> AddressPolicy:
+    """Give the operator's rules for endpoints: the same at registration and where a connection is made."""
+    send = settings.send
+    return AddressPolicy(send.allow_http, send.allowed_networks, send.allowed_ports, send.forbidden_networks)
+
+
 def sender_of(settings: Settings) -> Sender:
     """Make a sender under the operator's guard, within the running loop.
 
@@ -59,7 +65,7 @@ def sender_of(settings: Settings) -> Sender:
     """
     send = settings.send
     return Sender(
-        AddressPolicy(send.allow_http, send.allowed_networks, send.allowed_ports),
+        address_policy_of(settings),
         ca_bundle=send.ca_bundle,
         egress_proxy=send.egress_proxy,
     )

@@ -13,6 +13,7 @@ COMMANDS = {
     "api": ("dispatcher.cli.roles:api", "Run the REST API and the console."),
     "topics": ("dispatcher.cli.topics:topics", "Make the own topics, or say what differs."),
     "api-keys": ("dispatcher.cli.api_keys:api_keys", "Create, list and revoke API keys."),
+    "secrets": ("dispatcher.cli.secrets:secrets", "Seal the stored secrets with a new encryption key."),
     "publish": ("dispatcher.cli.publish:publish", "Put events on the source topic."),
     "dead-letters": ("dispatcher.cli.dead_letters:dead_letters", "Look into dead letters; replay or purge them."),
     "backfill": ("dispatcher.cli.backfill:backfill", "Send a webhook the events of a time that it never got."),

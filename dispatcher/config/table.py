@@ -208,6 +208,15 @@ SETTINGS: tuple[Setting, ...] = (
         local_default="127.0.0.0/8,::1/128",
     ),
     Setting(
+        "FORBIDDEN_NETWORKS",
+        "send.forbidden_networks",
+        v.networks,
+        "networks that no endpoint may be in, such as public addresses of your own: CIDRs separated by commas; "
+        "they win over the allowed ones",
+        "",
+        default_shown="none",
+    ),
+    Setting(
         "ALLOWED_PORTS",
         "send.allowed_ports",
         v.ports,
@@ -227,8 +236,8 @@ SETTINGS: tuple[Setting, ...] = (
         "CA_BUNDLE",
         "send.ca_bundle",
         v.file,
-        "PEM file of the authorities that endpoints' certificates are checked against",
-        default_shown="the system's",
+        "PEM file of authorities that endpoints' certificates may come from, beside the system's",
+        default_shown="none",
     ),
     Setting("USER_AGENT", "send.user_agent", v.header_text, "User-Agent of deliveries", "Dispatcher-Webhooks/1.0"),
     Setting(

@@ -29,8 +29,11 @@ _FORBIDDEN_V4: tuple[tuple[IPv4Network, str], ...] = tuple(
         ("172.16.0.0/12", "private (RFC 1918)"),
         ("192.0.0.0/24", "reserved for protocol assignments"),
         ("192.0.2.0/24", "reserved for documentation"),
+        ("192.31.196.0/24", "a sink for stray name look-ups (AS112)"),
+        ("192.52.193.0/24", "a multicast relay (AMT)"),
         ("192.88.99.0/24", "a 6to4 relay"),
         ("192.168.0.0/16", "private (RFC 1918)"),
+        ("192.175.48.0/24", "a sink for stray name look-ups (AS112)"),
         ("198.18.0.0/15", "reserved for benchmarks"),
         ("198.51.100.0/24", "reserved for documentation"),
         ("203.0.113.0/24", "reserved for documentation"),
@@ -55,6 +58,7 @@ _FORBIDDEN_V6: tuple[tuple[IPv6Network, str], ...] = tuple(
         ("2001::/23", "reserved for protocol assignments"),
         ("2001:db8::/32", "reserved for documentation"),
         ("2002::/16", "a 6to4 tunnel"),
+        ("2620:4f:8000::/48", "a sink for stray name look-ups (AS112)"),
         ("3fff::/20", "reserved for documentation"),
         ("5f00::/16", "a segment routing identifier"),
         ("fc00::/7", "private (unique local)"),
@@ -65,6 +69,10 @@ _FORBIDDEN_V6: tuple[tuple[IPv6Network, str], ...] = tuple(
 )
 _NAT64 = IPv6Network("64:ff9b::/96")
 _MAPPED = IPv6Network("::ffff:0:0/96")
+_6TO4 = IPv6Network("2002::/16")
+_ISATAP = frozenset({0x00005EFE, 0x02005EFE})
+"""Bits 64 to 95 of an ISATAP address under any prefix; the IPv4 address behind them is where a router takes it."""
+_CLOSED = "in a network that the operator has closed"
 _LOW_PORTS = 1024
 _USUAL_PORTS = frozenset({80, 443})
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
@@ -126,11 +134,14 @@ class AddressPolicy:
         allowed_networks: Networks that are open although the rules forbid them. An IPv4 network opens the
             IPv4-mapped IPv6 form of its addresses as well.
         allowed_ports: Ports below 1024 that are open beside 80 and 443.
+        forbidden_networks: Networks that are closed although they are public, or within an allowed network. An
+            IPv4 network closes every IPv6 form of its addresses as well.
     """
 
     allow_http: bool = False
     allowed_networks: tuple[Network, ...] = ()
     allowed_ports: frozenset[int] = frozenset()
+    forbidden_networks: tuple[Network, ...] = ()
 
     def check_url(self, url: EndpointUrl) -> str | None:
         """Say why a URL can't be an endpoint, as far as can be told without a look-up.
@@ -158,8 +169,9 @@ class AddressPolicy:
     def check_address(self, address: str | IPv4Address | IPv6Address) -> str | None:
         """Say why an address must not be connected to.
 
-        An IPv6 address that stands for an IPv4 one (IPv4-mapped, NAT64) is judged by the address inside.
-        IPv4-mapped addresses are refused all the same unless the address inside is in an allowed network.
+        An IPv6 address that stands for an IPv4 one (IPv4-mapped, NAT64, ISATAP) is judged by the address inside.
+        IPv4-mapped addresses are refused all the same unless the address inside is in an allowed network; 6to4 and
+        Teredo addresses are refused whatever is inside.
 
         Args:
             address: The address that a connection would be made to.
@@ -172,31 +184,44 @@ class AddressPolicy:
         """
         if isinstance(address, str):
             address = ipaddress.ip_address(address.partition("%")[0])
-        if isinstance(address, IPv4Address):
-            what = None if self._is_opened(address) else _find_v4(address)
-        else:
-            what = self._find_v6(IPv6Address(int(address)))
+        what = self._find_v4(address) if isinstance(address, IPv4Address) else self._find_v6(IPv6Address(int(address)))
         return None if what is None else f"the address is {what}, which deliveries may not connect to"
 
-    def _is_opened(self, address: IPv4Address | IPv6Address) -> bool:
-        return any(address in network for network in self.allowed_networks)
-
-    def _find_v6(self, address: IPv6Address) -> str | None:
+    def _find_v4(self, address: IPv4Address) -> str | None:
+        if self._is_closed(address):
+            return _CLOSED
         if self._is_opened(address):
             return None
-        inside = IPv4Address(int(address) & 0xFFFFFFFF)
-        if address in _NAT64:
-            return None if self._is_opened(inside) else _find_v4(inside)
-        if address in _MAPPED:
-            return None if self._is_opened(inside) else _find_v4(inside) or "an IPv4 address in IPv6 form"
+        return next((what for network, what in _FORBIDDEN_V4 if address in network), None)
+
+    def _find_v6(self, address: IPv6Address) -> str | None:
+        inside = _find_inside(address)
+        if self._is_closed(address) or (inside is not None and self._is_closed(inside)):
+            return _CLOSED
+        if self._is_opened(address):
+            return None
+        if inside is not None and address not in _6TO4:
+            what = self._find_v4(inside)
+            if address in _NAT64 or what is not None:
+                return what
+            if address in _MAPPED:
+                return None if self._is_opened(inside) else "an IPv4 address in IPv6 form"
         for network, what in _FORBIDDEN_V6:
             if address in network:
                 return what
         return None if address in _GLOBAL_V6 else "not a public address"
 
+    def _is_opened(self, address: IPv4Address | IPv6Address) -> bool:
+        return any(address in network for network in self.allowed_networks)
 
-def _find_v4(address: IPv4Address) -> str | None:
-    for network, what in _FORBIDDEN_V4:
-        if address in network:
-            return what
+    def _is_closed(self, address: IPv4Address | IPv6Address) -> bool:
+        return any(address in network for network in self.forbidden_networks)
+
+
+def _find_inside(address: IPv6Address) -> IPv4Address | None:
+    value = int(address)
+    if address in _6TO4:
+        return IPv4Address(value >> 80 & 0xFFFFFFFF)
+    if address in _MAPPED or address in _NAT64 or value >> 32 & 0xFFFFFFFF in _ISATAP:
+        return IPv4Address(value & 0xFFFFFFFF)
     return None

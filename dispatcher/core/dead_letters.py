@@ -14,7 +14,7 @@ import orjson
 
 from dispatcher.core.errors import UndecodableError
 from dispatcher.core.matching import is_type
-from dispatcher.core.model import RecordHeaders, is_workspace_id
+from dispatcher.core.model import ReadHeaders, is_workspace_id
 from dispatcher.core.records import (
     ATTEMPT,
     DELIVERY_ID,
@@ -78,7 +78,7 @@ class DeadLetter:
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
-    headers: RecordHeaders
+    headers: ReadHeaders
     reason: str
     delivery_id: str | None = None
     subscription_id: str | None = None
@@ -179,7 +179,7 @@ def read_letter(
     timestamp_ms: int,
     key: bytes | None,
     value: bytes | None,
-    headers: RecordHeaders,
+    headers: ReadHeaders,
     *,
     with_types: bool = True,
 ) -> DeadLetter:

@@ -15,7 +15,7 @@ from typing import Any
 from dispatcher.core.errors import UndecodableError
 from dispatcher.core.json_form import Document, dump, parse
 from dispatcher.core.matching import is_type
-from dispatcher.core.model import DeadLetterReason, Event, Origin, RecordHeaders, is_workspace_id
+from dispatcher.core.model import DeadLetterReason, Event, Origin, ReadHeaders, RecordHeaders, is_workspace_id
 from dispatcher.core.records import kept_headers
 
 CheckData = Callable[[str, Any], None]
@@ -33,7 +33,7 @@ _ATTRIBUTE = re.compile(r"[a-z0-9]{1,64}")
 
 def decode(
     value: bytes | None,
-    headers: RecordHeaders,
+    headers: ReadHeaders,
     origin: Origin,
     default_workspace: str | None,
     check_data: CheckData | None = None,

@@ -34,6 +34,22 @@ class SendFailure(StrEnum):
     """The sender was told to stop before an answer came."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ClientCertificate:
+    """What a request shows of itself in the TLS handshake, where its endpoint asks.
+
+    Attributes:
+        id: Tells apart whose certificate it is: two requests have the same where workspace, webhook and certificate
+            are the same, and only they may share a connection.
+        certificate: PEM, the chain from the leaf up.
+        key: PEM, the leaf's private key without a pass phrase.
+    """
+
+    id: str
+    certificate: bytes
+    key: bytes = field(repr=False)
+
+
 @dataclass(slots=True)
 class Request:
     """A rendered request, ready for the wire.
@@ -44,6 +60,7 @@ class Request:
         body: The body's bytes.
         timeout_seconds: From the start of the name look-up to the complete response headers.
         workspace_id: Whose request it is: bounds the name look-ups of one workspace at a time.
+        client: The client certificate of an https request; None: it shows none.
     """
 
     url: EndpointUrl
@@ -51,6 +68,7 @@ class Request:
     body: bytes = field(repr=False)
     timeout_seconds: float
     workspace_id: str
+    client: ClientCertificate | None = None
 
 
 @dataclass(slots=True)

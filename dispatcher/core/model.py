@@ -8,6 +8,8 @@ from functools import lru_cache
 from dispatcher.core.urls import EndpointUrl
 
 RecordHeaders = tuple[tuple[str, bytes], ...]
+ReadHeaders = tuple[tuple[str, bytes | None], ...]
+"""As Kafka hands them out: anybody may have written null."""
 
 WORKSPACE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 """A well-formed workspace id."""
@@ -138,6 +140,8 @@ class Subscription:
         events: Patterns: exact types, `prefix.*`, `*`.
         secrets: The current one first, then those that still overlap.
         api_key: Sealed, or None.
+        client_certificate: PEM of the certificate chain for mutual TLS, or None.
+        client_key: Its key, sealed; None exactly where there is no certificate.
         headers: Static extra headers.
         revision: Counts up with each change of the webhook.
         endpoint_revision: The revision in which its owner last changed URL or status: how its endpoint fared before
@@ -157,6 +161,8 @@ class Subscription:
     headers: tuple[tuple[str, str], ...] = ()
     api_key: bytes | None = None
     api_key_header: str = "X-API-Key"
+    client_certificate: str | None = None
+    client_key: bytes | None = field(default=None, repr=False)
     timeout_seconds: int = 10
     rate_limit: float | None = None
     revision: int = 1

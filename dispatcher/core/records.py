@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from dispatcher.core.errors import UndecodableError
-from dispatcher.core.model import Origin, RecordHeaders
+from dispatcher.core.model import Origin, ReadHeaders, RecordHeaders
 
 PREFIX = "dispatcher-"
 DELIVERY_ID = "dispatcher-delivery-id"
@@ -98,7 +98,7 @@ class BadRecord:
     error: str
 
 
-def kept_headers(headers: RecordHeaders) -> RecordHeaders:
+def kept_headers(headers: ReadHeaders) -> RecordHeaders:
     """Return the headers that every later record of an event carries on: `ce_*`, content-type and traceparent.
 
     Args:
@@ -106,14 +106,14 @@ def kept_headers(headers: RecordHeaders) -> RecordHeaders:
     """
     return tuple(
         [
-            header
-            for header in headers
-            if (header[0].startswith("ce_") or header[0].lower() in _KEPT) and header[1] is not None
+            (name, value)
+            for name, value in headers
+            if (name.startswith("ce_") or name.lower() in _KEPT) and value is not None
         ]
     )
 
 
-def encode_headers(record: DeliveryRecord, kept: RecordHeaders) -> RecordHeaders:
+def encode_headers(record: DeliveryRecord, kept: ReadHeaders) -> RecordHeaders:
     """Write a delivery as headers, in front of what is kept of the event's own.
 
     Args:
@@ -150,7 +150,7 @@ def encode_headers(record: DeliveryRecord, kept: RecordHeaders) -> RecordHeaders
     return tuple(headers)
 
 
-def decode_headers(headers: RecordHeaders) -> DeliveryRecord:
+def decode_headers(headers: ReadHeaders) -> DeliveryRecord:
     """Read a delivery from the headers of a record of an own topic.
 
     A due time further off than its tier is read as it stands: the caller knows the tier and clamps it.
@@ -175,11 +175,11 @@ def decode_headers(headers: RecordHeaders) -> DeliveryRecord:
     )
 
 
-def due_ms(headers: RecordHeaders) -> int:
+def due_ms(headers: ReadHeaders) -> int:
     """Return when a record is due, unix milliseconds; 0 where its headers don't say, as it is then looked at now."""
     for name, value in headers:
         if name == NOT_BEFORE_MS:
-            return int(value) if value.isdigit() and len(value) <= _MAX_DIGITS else 0
+            return int(value) if value is not None and value.isdigit() and len(value) <= _MAX_DIGITS else 0
     return 0
 
 
@@ -204,7 +204,7 @@ def bad_record_headers(origin: Origin, reason: str, error: str) -> RecordHeaders
     )
 
 
-def decode_dead_letter(headers: RecordHeaders) -> DeliveryRecord | BadRecord:
+def decode_dead_letter(headers: ReadHeaders) -> DeliveryRecord | BadRecord:
     """Read a dead letter: a delivery that ended, or a source record that never became one.
 
     Raises:
@@ -232,8 +232,8 @@ def _text(value: str) -> bytes:
     return quote_from_bytes(value.encode("utf-8", "surrogatepass"), safe=_UNESCAPED).encode("ascii")
 
 
-def _own(headers: RecordHeaders) -> _Headers:
-    return {header[0]: header[1] for header in headers if header[0].startswith(PREFIX) and header[1] is not None}
+def _own(headers: ReadHeaders) -> _Headers:
+    return {name: value for name, value in headers if value is not None and name.startswith(PREFIX)}
 
 
 def _origin(found: _Headers) -> Origin:

@@ -3,10 +3,12 @@
 What is the same for every delivery of a subscription is put together once, in a `RequestTemplate`.
 """
 
+import hashlib
 import re
 
+from dispatcher.core.echoes import EchoMask, shortest_of
 from dispatcher.core.errors import InvalidUrlError, SealError
-from dispatcher.core.exchange import Request, Response, SendFailure
+from dispatcher.core.exchange import ClientCertificate, Request, Response, SendFailure
 from dispatcher.core.model import Event, PayloadFormat, Subscription
 from dispatcher.core.payload import CLOUDEVENTS_CONTENT_TYPE, body_of
 from dispatcher.core.sealing import Keyring, SealPurpose, binding
@@ -30,7 +32,20 @@ class RequestTemplate:
             kind in; this holds whatever wrote the document.
     """
 
-    __slots__ = ("_content_type", "_format", "_head", "_keys", "_timeout", "_url", "_workspace_id", "subscription")
+    __slots__ = (
+        "_client",
+        "_content_type",
+        "_echoes",
+        "_format",
+        "_head",
+        "_keyring",
+        "_keys",
+        "_shortest_secret",
+        "_timeout",
+        "_url",
+        "_workspace_id",
+        "subscription",
+    )
 
     def __init__(self, subscription: Subscription, keyring: Keyring, user_agent: str) -> None:
         if subscription.url is None:
@@ -43,17 +58,33 @@ class RequestTemplate:
         self._format = subscription.payload_format
         self._content_type = subscription.content_type
         self._timeout = float(subscription.timeout_seconds)
-        aad = binding(subscription.workspace_id, subscription.id, SealPurpose.SIGNING_SECRET)
+        self._keyring = keyring
+        secrets, api_key = self._opened_secrets(), self._opened_api_key()
         self._keys = [
-            (SigningKey(keyring.open(secret.sealed, aad=aad).decode()), secret.expires_at_ms)
-            for secret in subscription.secrets
+            (SigningKey(secret), sealed.expires_at_ms)
+            for secret, sealed in zip(secrets, subscription.secrets, strict=True)
         ]
-        self._head = self._static_head(keyring, user_agent)
+        self._client = _client_certificate(subscription, keyring)
+        self._head = self._static_head(api_key, user_agent)
+        self._shortest_secret = shortest_of([*secrets, api_key or ""])
+        self._echoes: EchoMask | None = None
 
     def __repr__(self) -> str:
         return f"RequestTemplate({self.subscription.id})"
 
-    def _static_head(self, keyring: Keyring, user_agent: str) -> bytes:
+    def _opened_secrets(self) -> list[str]:
+        subscription = self.subscription
+        aad = binding(subscription.workspace_id, subscription.id, SealPurpose.SIGNING_SECRET)
+        return [self._keyring.open(secret.sealed, aad=aad).decode() for secret in subscription.secrets]
+
+    def _opened_api_key(self) -> str | None:
+        subscription = self.subscription
+        if subscription.api_key is None:
+            return None
+        aad = binding(subscription.workspace_id, subscription.id, SealPurpose.API_KEY)
+        return self._keyring.open(subscription.api_key, aad=aad).decode()
+
+    def _static_head(self, api_key: str | None, user_agent: str) -> bytes:
         subscription = self.subscription
         cloudevents = self._format == PayloadFormat.CLOUDEVENTS
         lines = [
@@ -66,14 +97,23 @@ class RequestTemplate:
             f"X-Webhook-Id: {subscription.id}",
             *(f"{name}: {value}" for name, value in subscription.headers),
         ]
-        if subscription.api_key is not None:
-            aad = binding(subscription.workspace_id, subscription.id, SealPurpose.API_KEY)
-            api_key = keyring.open(subscription.api_key, aad=aad).decode()
+        if api_key is not None:
             bearer = "Bearer " if subscription.api_key_header.lower() == "authorization" else ""
             lines.append(f"{subscription.api_key_header}: {bearer}{api_key}")
         if any(_ENDS_A_LINE.search(line) for line in lines):
             raise ValueError("a line break or NUL stands in what is to be a header")
         return "\r\n".join((*lines, "X-Webhook-Event: ")).encode("latin-1")
+
+    def without_secrets(self, body: bytes) -> bytes:
+        """Return what is kept of an answer's body with `***` where its endpoint echoes one of the webhook's secrets.
+
+        A short body costs a comparison; the secrets are opened again for the first that could hold one.
+        """
+        if len(body) < self._shortest_secret:
+            return body
+        if self._echoes is None:
+            self._echoes = EchoMask([*self._opened_secrets(), self._opened_api_key() or ""])
+        return self._echoes.masked(body)
 
     def render(self, event: Event, delivery_id: str, attempt: int, now_ms: int) -> Request:
         """Return the request of one attempt, signed now.
@@ -110,7 +150,18 @@ class RequestTemplate:
             trace,
             len(body),
         )
-        return Request(self._url, head, body, self._timeout, self._workspace_id)
+        return Request(self._url, head, body, self._timeout, self._workspace_id, self._client)
+
+
+def _client_certificate(subscription: Subscription, keyring: Keyring) -> ClientCertificate | None:
+    https = subscription.url is not None and subscription.url.scheme == "https"
+    if not https or subscription.client_certificate is None or subscription.client_key is None:
+        return None
+    # Not the certificate alone: a workspace that knows another one's must not meet its connections.
+    owner = binding(subscription.workspace_id, subscription.id, SealPurpose.CLIENT_KEY)
+    certificate = subscription.client_certificate.encode()
+    key = keyring.open(subscription.client_key, aad=owner)
+    return ClientCertificate(hashlib.sha256(owner + certificate).hexdigest(), certificate, key)
 
 
 def unsendable(error: Exception) -> Response:

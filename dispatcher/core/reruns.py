@@ -11,7 +11,7 @@ from enum import StrEnum
 from dispatcher.core.decoding import decode
 from dispatcher.core.delivery_log import DeliveryStatus, FailedFilter, LogEntry, LoggedDelivery
 from dispatcher.core.errors import GoneError, UndecodableError
-from dispatcher.core.model import Event, Origin, RecordHeaders
+from dispatcher.core.model import Event, Origin, ReadHeaders, RecordHeaders
 from dispatcher.core.records import DeliveryRecord, encode_headers
 
 RUN_PREFIX = "rpl_"
@@ -73,7 +73,7 @@ def _number_of(run: str) -> int | None:
 
 
 def rerun_record(
-    delivery: LoggedDelivery, run: str, value: bytes | None, headers: RecordHeaders, origin: Origin
+    delivery: LoggedDelivery, run: str, value: bytes | None, headers: ReadHeaders, origin: Origin
 ) -> tuple[bytes, RecordHeaders]:
     """Start a delivery anew from the record that was read again at its coordinates.
 
@@ -100,7 +100,7 @@ def rerun_record(
 
 
 def new_run_record(
-    event: Event, delivery_id: str, subscription_id: str, run: str, headers: RecordHeaders
+    event: Event, delivery_id: str, subscription_id: str, run: str, headers: ReadHeaders
 ) -> tuple[bytes, RecordHeaders]:
     """Return key and headers of the record that starts a run of a delivery; its value is the event's record's.
 

@@ -30,6 +30,7 @@ class SealPurpose(StrEnum):
 
     SIGNING_SECRET = "signing-secret"  # noqa: S105 - a name, no secret
     API_KEY = "api-key"
+    CLIENT_KEY = "client-key"
     ANSWER = "answer"
     SESSION = "session"
 
@@ -48,13 +49,16 @@ class Keyring:
 
     Args:
         keys: Keys of 32 bytes, at least one. To change the key, put the new one in front, seal everything that
-            `is_current` denies again, then leave the old one out.
+            `is_current` denies again, then leave the old one out (`dispatcher.operations.key_rotation`).
+
+    Attributes:
+        ids: The keys' ids, in their order; no secret.
 
     Raises:
         ValueError: There is no key, or one has another length.
     """
 
-    __slots__ = ("_ciphers", "_current_id")
+    __slots__ = ("_ciphers", "_current_id", "ids")
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         if not keys:
@@ -63,6 +67,7 @@ class Keyring:
             raise ValueError("every encryption key must have exactly 32 bytes")
         self._current_id = _key_id(keys[0])
         self._ciphers = {_key_id(key): AESGCM(key) for key in keys}
+        self.ids = tuple(key_id.hex() for key_id in self._ciphers)
 
     def __repr__(self) -> str:
         return f"Keyring({len(self._ciphers)} keys)"
@@ -110,6 +115,11 @@ class Keyring:
     def is_current(self, sealed: bytes) -> bool:
         """Say whether a value was sealed with the first key, so that it needs no sealing again."""
         return sealed[:_HEADER_BYTES] == _VERSION + self._current_id
+
+
+def key_id_of(sealed: bytes) -> str:
+    """Return the id of the key that a value says it was sealed with; empty where it is no sealed value."""
+    return sealed[len(_VERSION) : _HEADER_BYTES].hex() if sealed[:1] == _VERSION and len(sealed) >= _SHORTEST else ""
 
 
 def _key_id(key: bytes) -> bytes:

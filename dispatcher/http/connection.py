@@ -8,6 +8,7 @@ Source: RFC 9112 (HTTP/1.1), RFC 9110 section 15.2 (informational responses).
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -16,6 +17,7 @@ import httptools
 from dispatcher.core.exchange import KEPT_BODY_BYTES, Request, Response, SendFailure
 from dispatcher.http.answer import explain_parser_error, fail, read_retry_after
 from dispatcher.http.pool import Pool, PoolKey
+from dispatcher.http.tls import explain_tls_error
 
 MAX_HEAD_BYTES = 65_536
 """Bound on the response headers, informational responses included."""
@@ -54,6 +56,9 @@ class Connection(asyncio.Protocol):
         opened: Told once when the connection stands, the TLS handshake included.
         closed: Told once when a connection that stood has ended.
         clock: Seconds that never go back.
+
+    Attributes:
+        tls_problem: The TLS fault that ended the connection, in words; empty where there was none.
     """
 
     __slots__ = (
@@ -84,6 +89,7 @@ class Connection(asyncio.Protocol):
         "key",
         "opened_at",
         "requests",
+        "tls_problem",
     )
 
     def __init__(
@@ -100,6 +106,7 @@ class Connection(asyncio.Protocol):
         self.opened_at = clock()
         self.idle_since = self.opened_at
         self.requests = 0
+        self.tls_problem = ""
         self._pool = pool
         self._resend = resend
         self._opened = opened
@@ -125,9 +132,9 @@ class Connection(asyncio.Protocol):
         return self._done is not None
 
     @property
-    def alive(self) -> bool:
-        """Whether the connection can take a request."""
-        return self._state == _IDLE and self._transport is not None and not self._transport.is_closing()
+    def ended(self) -> bool:
+        """Whether the loop has said that the connection is lost; one that is about to end says why in its exchange."""
+        return self._state != _IDLE or self._transport is None
 
     def start(self, request: Request, done: Done, started: float) -> None:
         """Send a request; the connection must be idle.
@@ -195,11 +202,16 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the exchange: before the first byte on a reused connection, it is sent once more on a new one."""
+        if isinstance(exc, ssl.SSLError):
+            # With TLS 1.3 an endpoint refuses a client certificate after the handshake.
+            self.tls_problem = explain_tls_error(exc)
         if self._state == _HEADERS and self.requests > 1 and not self._received:
             request, done, started = self._request, self._done, self._started
             self._done = None
             self._close()
             self._resend(cast("Request", request), cast("Done", done), started)
+        elif self.tls_problem:
+            self._fail(SendFailure.TLS, self.tls_problem)
         else:
             what = "was closed" if exc is None else "broke"
             self._fail(SendFailure.CLOSED, f"the connection {what} before the response headers were complete")

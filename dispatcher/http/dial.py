@@ -14,11 +14,13 @@ from typing import Final
 
 from dispatcher.core.addresses import AddressPolicy, parse_ip_literal
 from dispatcher.core.errors import NoConnectionError
-from dispatcher.core.exchange import SendFailure
+from dispatcher.core.exchange import ClientCertificate, SendFailure
 from dispatcher.core.urls import EndpointUrl
+from dispatcher.http.client_tls import TlsContexts
 from dispatcher.http.connection import Connection
 from dispatcher.http.guard import check_target, find_addresses
 from dispatcher.http.names import Resolver
+from dispatcher.http.pool import PoolKey, make_key
 from dispatcher.http.proxy import EgressProxy, open_tunnel
 from dispatcher.http.tls import explain_tls_error
 
@@ -46,11 +48,13 @@ class Dialling:
     Attributes:
         url: Where to.
         workspace_id: For whom.
+        client: The client certificate to show, or None.
         step: What is being done now, for the words of a time-out.
     """
 
     url: EndpointUrl
     workspace_id: str
+    client: ClientCertificate | None = None
     step: str = "starting"
 
 
@@ -60,7 +64,7 @@ class Dialer:
     Args:
         policy: What may be connected to.
         resolver: Looks names up.
-        context: TLS context of every https connection.
+        contexts: TLS contexts of https connections.
         proxy: The egress proxy, or None.
         make_connection: Makes the protocol object of a new connection.
         clock: Seconds that never go back.
@@ -70,15 +74,15 @@ class Dialer:
         self,
         policy: AddressPolicy,
         resolver: Resolver,
-        context: ssl.SSLContext,
+        contexts: TlsContexts,
         *,
         proxy: EgressProxy | None,
-        make_connection: Callable[[EndpointUrl], Connection],
+        make_connection: Callable[[PoolKey], Connection],
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._policy = policy
         self._resolver = resolver
-        self._context = context
+        self._contexts = contexts
         self._proxy = proxy
         self._make_connection = make_connection
         self._clock = clock
@@ -99,15 +103,17 @@ class Dialer:
             NoConnectionError: It could not be made.
         """
         url = dialling.url
+        key = make_key(url, dialling.client)
+        context = await self._contexts.of(dialling.client)
         sock = await self._open_socket(dialling, deadline)
         try:
             if self._proxy is not None:
                 dialling.step = "asking the egress proxy for a tunnel"
                 await self._tunnel(sock, url)
             if url.scheme == "http":
-                return await self._wrap(sock, url)
+                return await self._wrap(sock, key)
             dialling.step = "in the TLS handshake"
-            return await self._wrap_tls(sock, url, deadline)
+            return await self._wrap_tls(sock, key, context, deadline)
         except BaseException:
             sock.close()
             raise
@@ -158,20 +164,23 @@ class Dialer:
         except OSError:
             raise NoConnectionError(SendFailure.CONNECT, "the connection to the egress proxy broke") from None
 
-    async def _wrap(self, sock: socket.socket, url: EndpointUrl) -> Connection:
+    async def _wrap(self, sock: socket.socket, key: PoolKey) -> Connection:
         try:
-            _, connection = await self._loop.create_connection(lambda: self._make_connection(url), sock=sock)
+            _, connection = await self._loop.create_connection(lambda: self._make_connection(key), sock=sock)
         except OSError as error:
             raise NoConnectionError(SendFailure.CONNECT, self._explain(error)) from None
         return connection
 
-    async def _wrap_tls(self, sock: socket.socket, url: EndpointUrl, deadline: float) -> Connection:
+    async def _wrap_tls(
+        self, sock: socket.socket, key: PoolKey, context: ssl.SSLContext, deadline: float
+    ) -> Connection:
+        _, host, _, _ = key
         try:
             _, connection = await self._loop.create_connection(
-                lambda: self._make_connection(url),
+                lambda: self._make_connection(key),
                 sock=sock,
-                ssl=self._context,
-                server_hostname=url.host.removesuffix("."),
+                ssl=context,
+                server_hostname=host.removesuffix("."),
                 # The caller's deadline comes first; this is the loop's own bound behind it.
                 ssl_handshake_timeout=max(deadline - self._clock(), 0) + 1,
                 ssl_shutdown_timeout=1,

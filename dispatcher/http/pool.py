@@ -1,9 +1,11 @@
 """The keep-alive pool: idle connections, the youngest first."""
 
 import asyncio
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from dispatcher.core.exchange import ClientCertificate
 from dispatcher.core.urls import EndpointUrl
 
 IDLE_SECONDS = 30.0
@@ -14,15 +16,17 @@ MAX_IDLE = 4096
 MAX_IDLE_PER_KEY = 4096
 
 _SWEEP_SECONDS = 5.0
+_LOOK_EVERY = 64
+"""In so many evictions all keys are looked at once."""
 
-PoolKey = tuple[str, str, int]
-"""Scheme, host and port. The host is the TLS identity too, and a sender has one TLS context and one proxy, so
-that nothing else can tell two connections of one pool apart."""
+PoolKey = tuple[str, str, int, str | None]
+"""Scheme, host, port, and the id of the client certificate, if any. The host is the endpoint's TLS identity too, and
+a sender verifies all alike and has one proxy, so that nothing else can tell two connections of one pool apart."""
 
 
-def make_key(url: EndpointUrl) -> PoolKey:
-    """Return the key under which a URL's connections are kept."""
-    return (url.scheme, url.host, url.port)
+def make_key(url: EndpointUrl, client: ClientCertificate | None = None) -> PoolKey:
+    """Return the key under which the connections of a URL and a client certificate are kept."""
+    return (url.scheme, url.host, url.port, None if client is None else client.id)
 
 
 class Pooled(Protocol):
@@ -43,7 +47,8 @@ class Pool(Generic[T]):
     """Idle connections by key; make it inside the running loop.
 
     A key's connections are a stack, so that the fewest are kept busy and the rest time out. Where the total is
-    reached, the longest idle connection of the key that was seen first makes room.
+    reached, the longest idle connection of a key that has more than its share makes room: its own, where the new one
+    would be beyond it. Many connections to one endpoint so cost the others none.
 
     Args:
         max_idle: Bound on all idle connections.
@@ -63,7 +68,9 @@ class Pool(Generic[T]):
         self._max_idle = max_idle
         self._max_idle_per_key = max_idle_per_key
         self._loop = asyncio.get_running_loop()
-        self._stacks: dict[PoolKey, list[T]] = {}
+        self._stacks: OrderedDict[PoolKey, list[T]] = OrderedDict()
+        self._largest: list[T] = []
+        self._next_look = 0
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -86,13 +93,13 @@ class Pool(Generic[T]):
         """
         if self._closed or connection.opened_at + MAX_AGE_SECONDS <= now:
             return False
+        if self.idle >= self._max_idle:
+            self._make_room(self._stacks.get(connection.key, ()))
         stack = self._stacks.get(connection.key)
         if stack is None:
             stack = self._stacks[connection.key] = []
         if len(stack) >= self._max_idle_per_key:
             return False
-        if self.idle >= self._max_idle:
-            self._evict_one()
         connection.idle_since = now
         stack.append(connection)
         self.idle += 1
@@ -113,17 +120,31 @@ class Pool(Generic[T]):
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
-        stacks, self._stacks, self.idle = self._stacks, {}, 0
+        stacks, self._stacks, self.idle = self._stacks, OrderedDict(), 0
         for stack in stacks.values():
             for connection in stack:
                 connection.drop()
 
-    def _evict_one(self) -> None:
-        for stack in self._stacks.values():
+    def _make_room(self, own: Sequence[T]) -> None:
+        share = max(self._max_idle // len(self._stacks), 1)
+        victim = own if len(own) >= share else self._find_victim(share)
+        connection = victim[0]
+        self.forget(connection)
+        connection.drop()
+
+    def _find_victim(self, share: int) -> Sequence[T]:
+        self._next_look -= 1
+        if len(self._largest) <= share and self._next_look <= 0:
+            self._largest = max(self._stacks.values(), key=len)
+            self._next_look = _LOOK_EVERY
+        if len(self._largest) > share:
+            return self._largest
+        # Nobody is known to have more than a share: the keys give one each, in turn.
+        while True:
+            key, stack = self._stacks.popitem(last=False)
             if stack:
-                self.idle -= 1
-                stack.pop(0).drop()
-                return
+                self._stacks[key] = stack
+                return stack
 
     def _sweep(self) -> None:
         self._sweeper = None

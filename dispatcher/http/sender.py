@@ -13,14 +13,13 @@ from time import monotonic
 from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.errors import ForbiddenAddressError, NoConnectionError
 from dispatcher.core.exchange import Request, Response, SendFailure
-from dispatcher.core.urls import EndpointUrl
 from dispatcher.http.answer import fail
+from dispatcher.http.client_tls import TlsContexts
 from dispatcher.http.connection import Connection, Done
 from dispatcher.http.dial import Dialer, Dialling
 from dispatcher.http.names import Resolver
-from dispatcher.http.pool import Pool, make_key
+from dispatcher.http.pool import Pool, PoolKey
 from dispatcher.http.proxy import parse_egress_proxy
-from dispatcher.http.tls import make_context
 
 _ABORTED = "the sender was closed before an answer came"
 _DRAIN_STEP_SECONDS = 0.02
@@ -55,7 +54,7 @@ class Sender:
     Args:
         policy: What may be connected to.
         resolver: Looks names up; closed with the sender. None makes one that asks the system's name servers.
-        ca_bundle: PEM file of the authorities to trust instead of the system's.
+        ca_bundle: PEM file of authorities to trust beside the system's.
         egress_proxy: `http://[user:password@]host:port`; all requests then go through its tunnels. It resolves
             the names, so that only the URL itself is checked here.
         clock: Seconds that never go back.
@@ -83,7 +82,7 @@ class Sender:
         self._dialer = Dialer(
             policy,
             self._resolver,
-            make_context(ca_bundle),
+            TlsContexts(ca_bundle),
             proxy=parse_egress_proxy(egress_proxy) if egress_proxy else None,
             make_connection=self._make_connection,
             clock=clock,
@@ -104,7 +103,9 @@ class Sender:
         """
         now = self._clock()
         url = request.url
-        connection = self._pool.take((url.scheme, url.host, url.port), now)
+        client = request.client
+        identity = None if client is None else client.id
+        connection = self._pool.take((url.scheme, url.host, url.port, identity), now)
         if connection is not None:
             self._reused += 1
             connection.start(request, done, now)
@@ -178,7 +179,7 @@ class Sender:
 
     async def _connect(self, request: Request, started: float) -> Connection:
         deadline = started + request.timeout_seconds
-        dialling = Dialling(request.url, request.workspace_id)
+        dialling = Dialling(request.url, request.workspace_id, request.client)
         try:
             async with asyncio.timeout(max(deadline - self._clock(), 0)):
                 return await self._dialer.dial(dialling, deadline)
@@ -192,9 +193,11 @@ class Sender:
             failure, detail = SendFailure.ABORTED, _ABORTED
         elif (error := task.exception()) is not None:
             failure, detail = self._explain(error)
-        elif (connection := task.result()).alive:
+        elif not (connection := task.result()).ended:
             connection.start(request, done, started)
             return
+        elif connection.tls_problem:
+            failure, detail = SendFailure.TLS, connection.tls_problem
         else:
             failure, detail = SendFailure.CLOSED, "the endpoint closed the connection before the request was sent"
         done(fail(failure, detail, (self._clock() - started) * 1000))
@@ -207,9 +210,9 @@ class Sender:
         self._loop.call_exception_handler({"message": "connecting failed unexpectedly", "exception": error})
         return SendFailure.CONNECT, "the connection could not be made"
 
-    def _make_connection(self, url: EndpointUrl) -> Connection:
+    def _make_connection(self, key: PoolKey) -> Connection:
         return Connection(
-            make_key(url),
+            key,
             self._pool,
             resend=self._resend,
             opened=self._opened,

@@ -76,6 +76,7 @@ class ReplayTopicReader:
             if isinstance(entry, UnreadableRecord):
                 continue
             headers = dict(entry.headers)
-            if headers.get(REPLAY_ID) == wanted and DELIVERY_ID in headers:
-                found.add(headers[DELIVERY_ID].decode("ascii", "replace"))
+            delivery_id = headers.get(DELIVERY_ID)
+            if headers.get(REPLAY_ID) == wanted and delivery_id is not None:
+                found.add(delivery_id.decode("ascii", "replace"))
         return fetched.position

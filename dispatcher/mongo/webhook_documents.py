@@ -35,6 +35,8 @@ SUBSCRIPTION_FIELDS = dict.fromkeys(
         "headers",
         "api_key",
         "api_key_header",
+        "client_certificate",
+        "client_key",
         "timeout_seconds",
         "rate_limit",
         "revision",
@@ -71,6 +73,8 @@ def document_of(webhook: Webhook) -> dict[str, Any]:
         ],
         "api_key": subscription.api_key,
         "api_key_header": subscription.api_key_header,
+        "client_certificate": subscription.client_certificate,
+        "client_key": subscription.client_key,
         "notification_type": webhook.notification_type,
         "payload_format": str(subscription.payload_format),
         "max_attempts": subscription.max_attempts,
@@ -129,6 +133,7 @@ class SubscriptionReader:
         if stored.get("v", SCHEMA_VERSION) > SCHEMA_VERSION:
             raise ValueError("a later version of the dispatcher wrote it")
         rate_limit, api_key = stored.get("rate_limit"), stored.get("api_key")
+        certificate, client_key = stored.get("client_certificate"), stored.get("client_key")
         return Subscription(
             id=_text(stored["_id"]),
             workspace_id=sys.intern(stored["workspace_id"]),
@@ -146,6 +151,8 @@ class SubscriptionReader:
             headers=tuple((sys.intern(name), _text(value)) for name, value in stored.get("headers") or ()),
             api_key=None if api_key is None else bytes(api_key),
             api_key_header=sys.intern(stored.get("api_key_header", "X-API-Key")),
+            client_certificate=None if certificate is None else _text(certificate),
+            client_key=None if client_key is None else bytes(client_key),
             timeout_seconds=int(stored.get("timeout_seconds", 10)),
             rate_limit=None if rate_limit is None else float(rate_limit),
             revision=int(stored["revision"]),

@@ -30,6 +30,7 @@ ACTIONS = (
     "dead_letters.replay",
     "api_key.create",
     "api_key.revoke",
+    "secrets.rotate_key",
 )
 FILTERS = ("action", "target", "since", "until")
 """What a listing can be filtered by, as callers name it."""

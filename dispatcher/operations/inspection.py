@@ -111,6 +111,8 @@ def _masked(subscription: Subscription) -> Subscription:
         subscription,
         secrets=(SealedSecret(secret),),
         api_key=None if subscription.api_key is None else api_key,
+        client_certificate=None,
+        client_key=None,
     )
 
 

@@ -172,7 +172,9 @@ class EventTests:
             request = template.render(event, delivery_id, 1, self._clock.now_ms())
         except (InvalidUrlError, SealError, ValueError) as error:
             return unsendable(error)
-        return await _answer_to(self._sender, request)
+        response = await _answer_to(self._sender, request)
+        response.body = template.without_secrets(response.body)
+        return response
 
     async def _write(self, subscription: Subscription, event: Event, result: EventTestResult) -> None:
         entry = LogEntry(

@@ -16,6 +16,17 @@ from dispatcher.core.errors import InvalidInputError, InvalidUrlError
 from dispatcher.core.matching import TYPE, is_pattern
 from dispatcher.core.payload import CLOUDEVENTS_CONTENT_TYPE, FORM
 from dispatcher.core.urls import MAX_URL_LENGTH, EndpointUrl, parse_endpoint_url
+from dispatcher.operations.client_certificates import (
+    CERTIFICATE_HINT,
+    CERTIFICATE_PATTERN,
+    KEY_HINT,
+    KEY_PATTERN,
+    MAX_CERTIFICATE_LENGTH,
+    MAX_KEY_LENGTH,
+    check_certificate,
+    check_key,
+    contradictions,
+)
 from dispatcher.operations.header_rules import (
     MAX_HEADERS,
     MAX_VALUE_LENGTH,
@@ -49,6 +60,8 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "status": "active",
     "api_key": None,
     "api_key_header": "X-API-Key",
+    "client_certificate": None,
+    "client_key": None,
     "notification_type": "REST",
     "payload_format": "event",
     "max_attempts": 6,
@@ -209,6 +222,17 @@ class WebhookFields(BaseModel):
     api_key_header: Literal["X-API-Key", "Authorization"] | None = Field(
         None, description="X-API-Key, or Authorization (then sent as Bearer …)"
     )
+    client_certificate: (
+        Annotated[
+            str,
+            _shown(pattern=CERTIFICATE_PATTERN, maxLength=MAX_CERTIFICATE_LENGTH),
+            AfterValidator(check_certificate),
+        ]
+        | None
+    ) = Field(None, description=f"{CERTIFICATE_HINT}, shown to an https endpoint that asks for one; or null for none")
+    client_key: (
+        Annotated[str, _shown(pattern=KEY_PATTERN, maxLength=MAX_KEY_LENGTH), AfterValidator(check_key)] | None
+    ) = Field(None, repr=False, description=f"{KEY_HINT}; it is never shown")
     notification_type: Literal["REST"] | None = Field(None, description="REST, the only type there is")
     payload_format: Literal["event", "context", "cloudevents"] | None = Field(
         None, description="one of event, context, cloudevents"
@@ -260,6 +284,7 @@ _ITEMS = {
 _BY_DISPATCHER = "is the dispatcher's to set; leave it out"
 _UNSETTABLE = {
     **dict.fromkeys(("id", "created_at", "updated_at", "disabled_reason", "disabled_at", "warnings"), _BY_DISPATCHER),
+    "client_key_set": "only says whether there is a key; set it with client_key",
     "api_key_set": "only says whether there is a key; set it with api_key",
     "secret": "can't be changed here; rotate it with POST /v1/webhooks/{id}/rotate-secret",
 }
@@ -273,7 +298,8 @@ def read_fields(model: type[Fields], sent: Any, current: Mapping[str, Any], poli
     Args:
         model: `NewWebhook` or `WebhookChange`.
         sent: The JSON value that the caller sent.
-        current: `payload_format`, `content_type` and `headers` (an object, or None) as they are before.
+        current: `url`, `payload_format`, `content_type`, `client_certificate` and `headers` (an object, or None) as
+            they are before.
         policy: Which endpoints the operator allows.
 
     Raises:
@@ -309,6 +335,7 @@ def _contradictions(sent: Mapping[str, Any], current: Mapping[str, Any]) -> dict
         problems[blamed] = (
             f"{CLOUDEVENTS_CONTENT_TYPE} goes with payload_format cloudevents; send application/json or {FORM}"
         )
+    problems |= contradictions(sent, after)
     headers = sent.get("headers")
     if isinstance(headers, Mapping):
         names = {name.lower() for name in (current.get("headers") or {})}

@@ -12,8 +12,10 @@ from dispatcher.core.payload import CLOUDEVENTS_CONTENT_TYPE
 from dispatcher.core.sealing import NONCE_BYTES, Keyring, SealPurpose, binding
 from dispatcher.core.urls import parse_endpoint_url
 from dispatcher.operations.audit import COMMAND_LINE, Audit, differences
+from dispatcher.operations.client_certificates import fingerprint, pair_problems
 from dispatcher.operations.header_rules import merge_headers
 from dispatcher.operations.identifiers import Draw, new_id
+from dispatcher.operations.key_origin import key_left_behind
 from dispatcher.operations.webhook_fields import (
     DEFAULTS,
     EndpointPolicy,
@@ -142,6 +144,7 @@ class Webhooks:
             UnavailableError: The store is out of reach.
         """
         fields = read_fields(NewWebhook, sent, DEFAULTS, self._policy)
+        self._check_client_certificate(fields)
         secret = fields.secret
         if secret is None:
             secret = SECRET_PREFIX + base64.b64encode(self._draw(_SECRET_BYTES)).decode("ascii")
@@ -167,10 +170,12 @@ class Webhooks:
     def problems_of(self, sent: Any, before: Webhook | None = None) -> dict[str, str]:
         """Say what `create`, or a change of the webhook `before`, would refuse: field to what is wrong with it."""
         try:
+            fields: WebhookFields
             if before is None:
-                read_fields(NewWebhook, sent, DEFAULTS, self._policy)
+                fields = read_fields(NewWebhook, sent, DEFAULTS, self._policy)
             else:
-                read_fields(WebhookChange, sent, _current(before), self._policy)
+                fields = self._read_change(sent, before)
+            self._check_client_certificate(fields)
         except InvalidInputError as error:
             return error.fields
         return {}
@@ -227,7 +232,8 @@ class Webhooks:
             by: Who changes it.
 
         Raises:
-            InvalidInputError: It names every wrong field; nothing is stored.
+            InvalidInputError: It names every wrong field; nothing is stored. An API key that would go to another origin
+                than the one that it was given for is one: whoever may write must not learn it that way.
             NotFoundError: There is none of this id in this workspace.
             ChangedError: Its revision is none of `only`.
             ConflictError: Others kept changing it.
@@ -236,7 +242,8 @@ class Webhooks:
         for _ in range(_TRIES):
             webhook = await self.get(workspace_id, webhook_id)
             subscription = webhook.subscription
-            fields = read_fields(WebhookChange, sent, _current(webhook), self._policy)
+            fields = self._read_change(sent, webhook)
+            self._check_client_certificate(fields)
             check_revision(webhook, only)
             if not fields.model_fields_set:
                 return ChangedWebhook(webhook)
@@ -288,6 +295,18 @@ class Webhooks:
         check_revision(webhook, only)
         return webhook
 
+    def _read_change(self, sent: Any, before: Webhook) -> WebhookChange:
+        problems: dict[str, str] = {}
+        fields: WebhookChange | None = None
+        try:
+            fields = read_fields(WebhookChange, sent, _current(before), self._policy)
+        except InvalidInputError as error:
+            problems = error.fields
+        problems = {**problems, **key_left_behind(sent, before.subscription)}
+        if fields is None or problems:
+            raise InvalidInputError(problems)
+        return fields
+
     async def _note(self, by: Actor, action: str, webhook: Webhook, changes: Mapping[str, tuple[Any, Any]]) -> None:
         if self._audit is not None:
             subscription = webhook.subscription
@@ -312,6 +331,12 @@ class Webhooks:
             changes["api_key"] = (
                 None if api_key is None else self._seal(api_key, old.workspace_id, old.id, SealPurpose.API_KEY)
             )
+        if "client_certificate" in values or "client_key" in values:
+            key = values.get("client_key")
+            changes["client_certificate"] = values.get("client_certificate")
+            changes["client_key"] = (
+                None if key is None else self._seal(key, old.workspace_id, old.id, SealPurpose.CLIENT_KEY)
+            )
         subscription = replace(old, revision=old.revision + 1, **changes)
         if (subscription.url, subscription.status) != (old.url, old.status):
             subscription = replace(subscription, endpoint_revision=subscription.revision)
@@ -321,6 +346,12 @@ class Webhooks:
         return replace(
             webhook, subscription=subscription, url=values.get("url", webhook.url), updated_at_ms=now_ms, **about
         )
+
+    def _check_client_certificate(self, fields: WebhookFields) -> None:
+        if fields.client_certificate is not None and fields.client_key is not None:
+            problems = pair_problems(fields.client_certificate, fields.client_key, self._clock.now_ms())
+            if problems:
+                raise InvalidInputError(problems)
 
     def _seal(self, plaintext: str, workspace_id: str, webhook_id: str, purpose: SealPurpose) -> bytes:
         return self._keyring.seal(
@@ -352,6 +383,8 @@ def _current(webhook: Webhook) -> dict[str, Any]:
     """Return those fields that others are checked against."""
     subscription = webhook.subscription
     return {
+        "url": webhook.url,
+        "client_certificate": subscription.client_certificate,
         "payload_format": subscription.payload_format,
         "content_type": subscription.content_type,
         "headers": dict(subscription.headers),
@@ -396,13 +429,14 @@ def _told(webhook: Webhook) -> dict[str, Any]:
     told: dict[str, Any] = {"url": webhook.url, "events": list(subscription.events)}
     told |= {name: getattr(subscription, name) for name in _OF_SUBSCRIPTION}
     told |= {name: getattr(webhook, name) for name in _OF_WEBHOOK}
+    told["client_certificate"] = fingerprint(subscription.client_certificate)
     return {**told, "status": str(subscription.status), "headers": dict(subscription.headers)}
 
 
 def _changes(before: Webhook, after: Webhook, fields: WebhookFields) -> dict[str, tuple[Any, Any]]:
     changes = differences(_told(before), _told(after))
     # A secret that was set is named and never shown.
-    return {**changes, "api_key": (None, None)} if "api_key" in fields.model_fields_set else changes
+    return {**changes, **dict.fromkeys({"api_key", "client_key"} & fields.model_fields_set, (None, None))}
 
 
 def _overtaken() -> ConflictError:

@@ -141,7 +141,8 @@ class Attempts:
         if lane.breaker.is_open and not self._may_probe(delivery, subscription, lane, now_ms):
             return False
         try:
-            request = self._templates.of(subscription).render(delivery.event, delivery.id, delivery.attempt, now_ms)
+            template = self._templates.of(subscription)
+            request = template.render(delivery.event, delivery.id, delivery.attempt, now_ms)
         except (InvalidUrlError, SealError, ValueError) as error:
             if delivery.probe:
                 delivery.probe = False
@@ -149,7 +150,7 @@ class Attempts:
             self._settle(delivery, subscription, _unsendable(error, subscription.id))
             return False
         delivery.in_flight = True
-        self._sender.send(request, partial(self._answered, delivery, subscription, lane))
+        self._sender.send(request, partial(self._answered, delivery, template, lane))
         return True
 
     def _may_probe(self, delivery: Delivery, subscription: Subscription, lane: Lane, now_ms: int) -> bool:
@@ -165,7 +166,10 @@ class Attempts:
             self._settlement.attempted(delivery, _CIRCUIT_OPEN, outcome, now_ms)
         return False
 
-    def _answered(self, delivery: Delivery, subscription: Subscription, lane: Lane, response: Response) -> None:
+    def _answered(self, delivery: Delivery, template: RequestTemplate, lane: Lane, response: Response) -> None:
+        subscription = template.subscription
+        if response.body:
+            response.body = template.without_secrets(response.body)
         delivery.in_flight = False
         succeeded = is_success(response)
         cast("Lanes", self.lanes).finished(

@@ -10,7 +10,7 @@ from dispatcher.core.decoding import decode
 from dispatcher.core.delivery_id import DeliveryIds
 from dispatcher.core.delivery_log import LogEntry, LoggedState
 from dispatcher.core.errors import UndecodableError
-from dispatcher.core.model import Event, RecordHeaders, Status, Subscription
+from dispatcher.core.model import Event, ReadHeaders, Status, Subscription
 from dispatcher.core.records import BadRecord, DeliveryRecord, encode_headers
 from dispatcher.core.reruns import first_entry
 from dispatcher.pipeline.work import origin_of
@@ -88,7 +88,7 @@ class _Draft:
     fate: Fate | None = None
     target: Subscription | None = None
     event: Event | None = None
-    headers: RecordHeaders = ()
+    headers: ReadHeaders = ()
     delivery_id: str = ""
 
 
@@ -182,7 +182,7 @@ class LetterDeliveries:
         event: Event,
         choice: ReplayChoice,
         run: str,
-        headers: RecordHeaders,
+        headers: ReadHeaders,
         now_ms: int,
     ) -> Outgoing:
         # One more attempt must be left, or its worker would end it without any.

@@ -8,60 +8,59 @@ can be compared are ratios within one run.
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 import uvloop
 
 from dispatcher.operations.catalogue import load_catalogue
 from tests.bench.dead_letters import show_dead_letters
 from tests.bench.growth import show_growth
+from tests.bench.hostile import DELIVERIES, show_hostile
 from tests.bench.isolation import show_isolation, show_waiting
 from tests.bench.live_latency import show_replay
 from tests.bench.neighbours import show_neighbours
-from tests.bench.retries import show_due_backlog, show_lateness
+from tests.bench.retries import show_retries
 from tests.bench.rig import Rig, open_rig
 from tests.bench.subscriptions import show_subscriptions
 from tests.bench.throughput import show_latency, show_throughput
 from tests.bench.validation import measure
 
 QUICK = ("validation", "throughput", "latency")
-PHASES = (*QUICK, "waiting", "isolation", "neighbours", "retries", "growth", "subscriptions", "replay", "dead-letters")
+PHASES = (
+    *QUICK, "waiting", "isolation", "neighbours", "retries", "growth", "subscriptions", "replay", "hostile",
+    "dead-letters",
+)  # fmt: skip
 
 
-async def main(events: int, profile: str | None, phases: Sequence[str]) -> None:
+async def main(events: int, hostile: int, profile: str | None, phases: Sequence[str], compiled: Path | None) -> None:
     """Run the phases, in the order of `PHASES`."""
     if "validation" in phases:
         show_validation()
     if set(phases) - {"validation", "dead-letters"}:
-        async with open_rig(print) as rig:
+        async with open_rig(print, compiled) as rig:
             for phase in PHASES:
                 if phase in phases:
-                    await show(rig, phase, events, profile)
+                    await show(rig, phase, events, hostile, profile)
     if "dead-letters" in phases:
         await show_dead_letters()
 
 
-async def show(rig: Rig, phase: str, events: int, profile: str | None) -> None:
+async def show(rig: Rig, phase: str, events: int, hostile: int, profile: str | None) -> None:
     """Run one phase and print what it found."""
-    match phase:
-        case "throughput":
-            await show_throughput(rig, events, profile)
-        case "latency":
-            await show_latency(rig)
-        case "waiting":
-            await show_waiting(rig, events)
-        case "isolation":
-            await show_isolation(rig, events)
-        case "neighbours":
-            await show_neighbours(rig, events)
-        case "retries":
-            await show_due_backlog(rig)
-            await show_lateness(rig)
-        case "growth":
-            await show_growth(rig)
-        case "subscriptions":
-            await show_subscriptions(rig, events)
-        case "replay":
-            await show_replay(rig)
+    found = {
+        "throughput": lambda: show_throughput(rig, events, profile),
+        "latency": lambda: show_latency(rig),
+        "waiting": lambda: show_waiting(rig, events),
+        "isolation": lambda: show_isolation(rig, events),
+        "neighbours": lambda: show_neighbours(rig, events),
+        "retries": lambda: show_retries(rig),
+        "growth": lambda: show_growth(rig),
+        "subscriptions": lambda: show_subscriptions(rig, events),
+        "replay": lambda: show_replay(rig),
+        "hostile": lambda: show_hostile(rig, hostile),
+    }
+    if phase in found:
+        await found[phase]()
 
 
 def show_validation() -> None:
@@ -74,9 +73,12 @@ def show_validation() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=300_000, help="of a backlog")
+    parser.add_argument("--hostile", type=int, default=DELIVERIES, help="deliveries to hostile endpoints")
     parser.add_argument("--phase", action="append", choices=PHASES, help="only this phase; may be given several times")
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}: two minutes")
     parser.add_argument("--profile", help="write a py-spy profile of the worker (raw stacks) to this file")
+    parser.add_argument("--compiled", type=Path, help="measure the compiled copy in this folder (make compile)")
     arguments = parser.parse_args()
     wanted = arguments.phase or (QUICK if arguments.quick else PHASES)
-    uvloop.run(main(arguments.events, arguments.profile, wanted))
+    code = arguments.compiled and arguments.compiled.resolve()
+    uvloop.run(main(arguments.events, arguments.hostile, arguments.profile, wanted, code))

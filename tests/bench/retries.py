@@ -15,6 +15,12 @@ DUE_IN_MS = 4_000
 LATENESS_SECONDS = 12.0
 
 
+async def show_retries(rig: Rig) -> None:
+    """Print what due retries cost new events, and how late they are."""
+    await show_due_backlog(rig)
+    await show_lateness(rig)
+
+
 async def show_due_backlog(rig: Rig, backlog: int = BACKLOG) -> None:
     """Print the latency of new events, alone and while a tier has a backlog of due retries."""
     async with rig.deployment("due") as deployment:

@@ -54,6 +54,7 @@ class Rig:
     stack: LocalStack
     session: aiohttp.ClientSession
     receiver: str
+    compiled: Path | None = None
     _names: list[str] = field(default_factory=list)
 
     async def counts(self) -> dict[str, Count]:
@@ -173,8 +174,11 @@ class Deployment:
     async def worker(self, **environ: str) -> AsyncIterator[psutil.Process]:
         """Run a worker process."""
         more = {f"DISPATCHER_{key}": value for key, value in environ.items()}
+        if self.rig.compiled is not None:
+            more["PYTHONPATH"] = str(self.rig.compiled)
+        # Without -P, this folder's source would come before the compiled copy.
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "dispatcher", "worker", env={**os.environ, **self.environ, **more}
+            sys.executable, "-P", "-m", "dispatcher", "worker", env={**os.environ, **self.environ, **more}
         )
         try:
             yield psutil.Process(process.pid)
@@ -285,12 +289,12 @@ async def drain(rig: Rig, deliveries: int, processes: Sequence[psutil.Process], 
 
 
 @contextlib.asynccontextmanager
-async def open_rig(report: Callable[[str], None]) -> AsyncIterator[Rig]:
-    """Start the services and the receiver."""
+async def open_rig(report: Callable[[str], None], compiled: Path | None = None) -> AsyncIterator[Rig]:
+    """Start the services and the receiver; `compiled` is the folder of the code that workers run, if not the source."""
     with tempfile.TemporaryDirectory(prefix="dispatcher-bench-") as folder:
         stack = await start_local(Path(folder), kafka=True, mongo=True, report=report)
         try:
             async with running_receiver() as receiver, aiohttp.ClientSession() as session:
-                yield Rig(stack, session, receiver)
+                yield Rig(stack, session, receiver, compiled)
         finally:
             await stack.stop()

@@ -17,13 +17,18 @@ import datetime as dt
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.exchange import Request
@@ -188,12 +193,53 @@ class Authority:
         self.bundle = folder / "ca.pem"
         self._ca.cert_pem.write_to_path(str(self.bundle))
 
-    def context(self, *names: str, expired: bool = False) -> ssl.SSLContext:
+    def context(self, *names: str, expired: bool = False, common_name: str | None = None) -> ssl.SSLContext:
         """Return a server's context with a certificate for these names or addresses."""
         ended = dt.datetime.now(dt.UTC) - dt.timedelta(days=1) if expired else None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._ca.issue_cert(*names, not_after=ended).configure_cert(context)
+        self._ca.issue_cert(*names, not_after=ended, common_name=common_name).configure_cert(context)
         return context
+
+
+@contextmanager
+def serving_in_a_thread(context: ssl.SSLContext) -> Iterator[tuple[int, list[bytes]]]:
+    """Serve TLS from a thread, for asyncio's server cuts a failed handshake short of its alert; port and requests."""
+    requests: list[bytes] = []
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                plain, _ = listening.accept()
+            except OSError:
+                return
+            with suppress(OSError), plain, context.wrap_socket(plain, server_side=True) as tunnel:
+                requests.append(tunnel.recv(65_536))
+                tunnel.sendall(OK)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield listening.getsockname()[1], requests
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join()
+
+
+def self_signed(name: str, folder: Path) -> ssl.SSLContext:
+    """Return a server's context with a certificate for a name that nobody but itself has signed."""
+    key, subject = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = dt.datetime.now(dt.UTC)
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - dt.timedelta(hours=1)).not_valid_after(now + dt.timedelta(hours=1))
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    pem, path = serialization.Encoding.PEM, folder / "self-signed.pem"
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(secret + builder.sign(key, hashes.SHA256()).public_bytes(pem))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
 
 
 class NameServer(asyncio.DatagramProtocol):

@@ -4,6 +4,7 @@ Only what would be right otherwise is touched: a wrong value stays wrong.
 
 - A key of idempotency is new for each new request.
 - A span of time ends after it begins, and a replay's begins in the past; a key expires in the future.
+- A client certificate is left out where it only looks like one.
 - Endpoints are on this machine: test events are really sent.
 """
 
@@ -16,8 +17,15 @@ from urllib.parse import urlsplit
 
 import schemathesis
 
-from dispatcher.api.idempotency import IDEMPOTENCY_KEY_HEADER, KEY_PATTERN
+from dispatcher.api.idempotency import IDEMPOTENCY_KEY_HEADER
+from dispatcher.api.idempotency import KEY_PATTERN as IDEMPOTENCY_PATTERN
 from dispatcher.core.urls import MAX_URL_LENGTH
+from dispatcher.operations.client_certificates import (
+    CERTIFICATE_PATTERN,
+    KEY_PATTERN,
+    MAX_CERTIFICATE_LENGTH,
+    MAX_KEY_LENGTH,
+)
 from dispatcher.operations.times import parse_rfc3339
 from dispatcher.operations.url_pattern import LONG_HOST_PATTERN, URL_PATTERN
 
@@ -30,13 +38,27 @@ _numbers = itertools.count(1)
 def before_call(_context: Any, case: Any, **_options: Any) -> None:
     """Mend a request that is about to be sent."""
     key = (case.headers or {}).get(IDEMPOTENCY_KEY_HEADER)
-    if isinstance(key, str) and re.fullmatch(KEY_PATTERN[1:-1], key):
+    if isinstance(key, str) and re.fullmatch(IDEMPOTENCY_PATTERN[1:-1], key):
         case.headers[IDEMPOTENCY_KEY_HEADER] = f"{key[:247]}{next(_numbers):08}"
     for sent in (case.query, case.body):
         if isinstance(sent, dict):
             _mend_times(sent, _now_ms() if case.method == "POST" else None)
+    if isinstance(case.body, dict):
+        _drop_certificates(case.body)
     if isinstance(case.body, dict) and _is_endpoint(case.body.get("url")):
         case.body["url"] = _on_this_machine(case.body["url"])
+
+
+def _drop_certificates(body: dict[str, Any]) -> None:
+    """Leave out what only looks like PEM: a certificate needs its key and an https endpoint."""
+    looks = {
+        "client_certificate": (CERTIFICATE_PATTERN, MAX_CERTIFICATE_LENGTH),
+        "client_key": (KEY_PATTERN, MAX_KEY_LENGTH),
+    }
+    for name, (pattern, longest) in looks.items():
+        value = body.get(name)
+        if isinstance(value, str) and len(value) <= longest and re.search(pattern, value):
+            del body[name]
 
 
 def _now_ms() -> int:

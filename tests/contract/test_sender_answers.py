@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gzip
+import tracemalloc
 
 import pytest
 
@@ -328,6 +330,69 @@ async def test_a_body_of_tiny_chunks_is_bounded_in_bytes_received(sender):
     response = await ask(sender, script, timeout_seconds=60)
     assert response.status == 500
     assert 0 < len(response.body) < 200
+
+
+@pytest.mark.parametrize("endless", [b"X-Trailer: y\r\n" * 1000, b"X-Trailer-" + b"y" * 16_000])
+async def test_endless_trailers_are_a_success(sender, endless):
+    """Trailers without end, of many lines or of one, are given up after the outcome was decided; nothing is kept."""
+
+    async def script(visit: Visit) -> None:
+        await visit.request()
+        visit.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nOK\r\n0\r\n")
+        while True:
+            visit.send(endless)
+            await visit.writer.drain()
+
+    async with serving(script) as endpoint:
+        response = await sender.exchange(make_request(endpoint.url, timeout_seconds=60))
+        assert (response.status, response.failure, response.body) == (200, None, b"OK")
+        await wait_until(lambda: endpoint.open == 0, "the connection is closed")
+
+
+async def test_an_endless_chunk_extension_is_a_success(sender):
+    """An extension of a chunk's size line that never ends is given up like an endless body."""
+
+    async def script(visit: Visit) -> None:
+        await visit.request()
+        visit.send(b"HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\nRetry-After: 3\r\n\r\n2;")
+        while True:
+            visit.send(b"e" * 16_000)
+            await visit.writer.drain()
+
+    response = await ask(sender, script, timeout_seconds=60)
+    assert (response.status, response.retry_after, response.body) == (503, "3", b"")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br"])
+async def test_a_compressed_bomb_stays_compressed(sender, coding):
+    """A body that would inflate to 100 MB is kept as it came, its first 4 KiB, and takes no memory to speak of."""
+    bomb = gzip.compress(bytes(100_000_000), 9)
+    assert len(bomb) < 100_000
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: {len(bomb)}\r\n\r\n"
+    async with serving(repeat(head.encode() + bomb)) as endpoint:
+        await sender.exchange(make_request(endpoint.url))
+        tracemalloc.start()
+        try:
+            response = await sender.exchange(make_request(endpoint.url))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert (response.status, response.failure, response.body) == (200, None, bomb[:KEPT_BODY_BYTES])
+    assert peak < 3_000_000
+
+
+async def test_continue_that_nobody_asked_for_decides_nothing(sender):
+    """A 100 alone is no outcome: the final answer is, and without one the deadline."""
+
+    async def script(visit: Visit) -> None:
+        head, _ = await visit.request()
+        assert b"expect" not in head.lower()
+        visit.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await visit.until_closed()
+
+    assert (await ask(sender, script, timeout_seconds=0.2)).failure is SendFailure.TIMEOUT
+    early = once(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n")
+    assert (await ask(sender, early)).status == 417
 
 
 async def test_a_body_within_the_discarded_part_keeps_the_connection(sender):

@@ -9,8 +9,9 @@ from dispatcher.core.errors import NoConnectionError
 from dispatcher.core.exchange import SendFailure
 from dispatcher.http import names
 from dispatcher.http.names import Resolver
+from dispatcher.http.pool import IDLE_SECONDS, MAX_AGE_SECONDS
 from dispatcher.http.sender import Sender
-from tests.contract.endpoints import LOOPBACK, OK, make_request, repeat, serving, serving_names, wait_until
+from tests.contract.endpoints import LOOPBACK, OK, Visit, make_request, repeat, serving, serving_names, wait_until
 
 
 class Clock:
@@ -74,6 +75,48 @@ async def test_a_second_answer_is_checked_like_the_first(server):
         assert (await sender.exchange(request)).failure is SendFailure.FORBIDDEN_ADDRESS
         assert endpoint.connections == 1
     assert server.queries == ["rebind.example.com"] * 2
+    await sender.close()
+
+
+async def test_a_kept_connection_keeps_its_address_and_a_new_one_is_checked_again(server):
+    """While a connection is kept, another answer changes nothing and isn't asked for; the next one is checked."""
+    server.addresses["flips.example.com"] = ["127.0.0.1"]
+    server.ttl = 0
+    clock = Clock()
+    sender = Sender(LOOPBACK, resolver=Resolver(nameservers=[server.address], clock=clock), clock=clock)
+    async with serving(repeat(OK)) as endpoint:
+        request = make_request(endpoint.url_for("flips.example.com"))
+        assert (await sender.exchange(request)).status == 200
+        server.addresses["flips.example.com"] = ["10.0.0.1"]
+        for _ in range(11):
+            clock.now += IDLE_SECONDS - 3
+            assert (await sender.exchange(request)).status == 200
+        assert (endpoint.connections, len(server.queries)) == (1, 1)
+        clock.now += MAX_AGE_SECONDS - 11 * (IDLE_SECONDS - 3)
+        assert (await sender.exchange(request)).failure is SendFailure.FORBIDDEN_ADDRESS
+        assert (endpoint.connections, len(server.queries), len(endpoint.requests)) == (1, 2, 12)
+    await sender.close()
+
+
+async def test_a_resent_request_is_checked_again(server):
+    """A request whose kept connection had ended goes to no address that wasn't checked for it."""
+    server.addresses["flips.example.com"] = ["127.0.0.1"]
+    server.ttl = 0
+    clock = Clock()
+    sender = Sender(LOOPBACK, resolver=Resolver(nameservers=[server.address], clock=clock))
+
+    async def script(visit: Visit) -> None:
+        await visit.request()
+        visit.send(OK)
+        await visit.request()
+
+    async with serving(script) as endpoint:
+        request = make_request(endpoint.url_for("flips.example.com"))
+        assert (await sender.exchange(request)).status == 200
+        server.addresses["flips.example.com"] = ["10.0.0.1"]
+        clock.now += 61
+        assert (await sender.exchange(request)).failure is SendFailure.FORBIDDEN_ADDRESS
+        assert (endpoint.connections, sender.stats().resent_total) == (1, 1)
     await sender.close()
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.exchange import SendFailure
+from dispatcher.http.names import Resolver
 from dispatcher.http.proxy import MAX_ANSWER_BYTES
 from dispatcher.http.sender import Sender
 from tests.contract.endpoints import (
@@ -16,6 +17,7 @@ from tests.contract.endpoints import (
     proxying,
     repeat,
     serving,
+    serving_names,
     wait_until,
 )
 
@@ -70,6 +72,30 @@ async def test_literals_are_guarded_before_the_proxy_is_asked(host):
         await sender.close()
         assert response.failure is SendFailure.FORBIDDEN_ADDRESS
         assert proxy.targets == []
+
+
+async def test_what_a_name_resolves_to_is_the_proxys_to_refuse():
+    """Behind a proxy a name that leads inside is connected to, unless the proxy itself refuses: that isn't promised.
+
+    Nothing here resolves the name, so that the guard has no address to check; the same name without a proxy is refused.
+    """
+    async with serving_names(**{"inside.example.com": ["127.0.0.1"]}) as names, serving(repeat(OK)) as inside:
+        request = make_request(inside.url_for("inside.example.com"))
+        async with proxying() as proxy:
+            proxy.hosts["inside.example.com"] = "127.0.0.1"
+            careless = Sender(STRICT, egress_proxy=f"http://127.0.0.1:{proxy.port}")
+            assert (await careless.exchange(request)).status == 200
+            await careless.close()
+        assert (names.queries, inside.connections) == ([], 1)
+        async with proxying(answer=b"HTTP/1.1 403 Forbidden\r\n\r\n") as proxy:
+            careful = Sender(STRICT, egress_proxy=f"http://127.0.0.1:{proxy.port}")
+            refused = await careful.exchange(request)
+            await careful.close()
+        assert (refused.failure, "refused the tunnel with status 403" in refused.detail) == (SendFailure.CONNECT, True)
+        alone = Sender(STRICT, resolver=Resolver(nameservers=[names.address]))
+        assert (await alone.exchange(request)).failure is SendFailure.FORBIDDEN_ADDRESS
+        await alone.close()
+        assert inside.connections == 1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,18 @@ import pytest
 
 from dispatcher.core.exchange import SendFailure
 from dispatcher.http.sender import Sender
-from tests.contract.endpoints import LOOPBACK, OK, Authority, Visit, make_request, repeat, serving, wait_until
+from tests.contract.endpoints import (
+    LOOPBACK,
+    OK,
+    Authority,
+    Visit,
+    make_request,
+    repeat,
+    self_signed,
+    serving,
+    serving_in_a_thread,
+    wait_until,
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +64,8 @@ async def test_the_servers_name_is_sent(sender, authority):
         ("wrong address", "IP address mismatch"),
         ("expired", "certificate has expired"),
         ("unknown authority", "unable to get local issuer certificate"),
+        ("signed by itself", "self-signed certificate"),
+        ("name in the subject only", "ostname mismatch"),
     ],
 )
 async def test_a_certificate_that_does_not_verify_fails_in_words(sender, authority, tmp_path, case, words):
@@ -62,6 +75,8 @@ async def test_a_certificate_that_does_not_verify_fails_in_words(sender, authori
         "wrong address": (authority.context("localhost"), "127.0.0.1"),
         "expired": (authority.context("localhost", expired=True), "localhost"),
         "unknown authority": (Authority(tmp_path).context("localhost"), "localhost"),
+        "signed by itself": (self_signed("localhost", tmp_path), "localhost"),
+        "name in the subject only": (authority.context(common_name="localhost"), "localhost"),
     }[case]
     async with serving(repeat(OK), tls=context) as endpoint:
         response = await sender.exchange(make_request(endpoint.url_for(host)))
@@ -81,16 +96,22 @@ async def test_the_systems_authorities_do_not_trust_a_private_one(authority):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-async def test_old_tls_versions_are_refused(sender, authority):
-    """An endpoint that speaks nothing newer than TLS 1.1 is refused before the request leaves."""
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1], ids=["1.0", "1.1"])
+async def test_old_tls_versions_are_refused(sender, authority, version):
+    """An endpoint that speaks TLS 1.0 or 1.1 alone gets no request, and the failure says what is needed."""
     context = authority.context("localhost")
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
-    context.minimum_version = ssl.TLSVersion.TLSv1
-    context.maximum_version = ssl.TLSVersion.TLSv1_1
-    async with serving(repeat(OK), tls=context) as endpoint:
-        response = await sender.exchange(make_request(endpoint.url_for("localhost")))
+    context.minimum_version = context.maximum_version = version
+    with serving_in_a_thread(context) as (port, requests):
+        response = await sender.exchange(make_request(f"https://localhost:{port}/"))
         assert response.failure is SendFailure.TLS
-        assert endpoint.requests == []
+        assert response.detail == "the endpoint offers no TLS version from 1.2 up"
+        assert requests == []
+        # Without the lowest version in the way the same endpoint gets it.
+        sender._dialer._contexts.plain.set_ciphers("DEFAULT:@SECLEVEL=0")
+        sender._dialer._contexts.plain.minimum_version = version
+        assert (await sender.exchange(make_request(f"https://localhost:{port}/"))).status == 200
+        assert len(requests) == 1
 
 
 async def test_an_alert_about_the_version_is_told_in_words(sender):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+import trustme
 
 from dispatcher.core.sealing import SealPurpose, binding
 from tests.fakes.api_stack import START_MS, URL, problems
@@ -35,6 +36,8 @@ async def test_create_answers_with_everything_and_the_secret(api):
         "headers": {},
         "api_key_set": False,
         "api_key_header": "X-API-Key",
+        "client_certificate": None,
+        "client_key_set": False,
         "timeout_seconds": 10,
         "rate_limit": None,
         "created_at": "2026-01-15T10:30:00Z",
@@ -75,6 +78,26 @@ async def test_secrets_are_sealed_before_they_are_stored(api):
     assert api.keyring.open(webhook.subscription.secrets[0].sealed, aad=aad) == b"correct horse battery"
     aad = binding("acme", created["id"], SealPurpose.API_KEY)
     assert api.keyring.open(webhook.subscription.api_key, aad=aad) == b"sk_live_abcdef"
+
+
+async def test_a_client_certificate_is_shown_and_its_key_never(api):
+    """The certificate is in every answer, the key in none, also where it is refused; null takes both away."""
+    leaf = trustme.CA().issue_cert(common_name="client")
+    certificate = "".join(pem.bytes().decode() for pem in leaf.cert_chain_pems)
+    key = leaf.private_key_pem.bytes().decode()
+    created = await api.create(client_certificate=certificate, client_key=key)
+    assert (created["client_certificate"], created["client_key_set"]) == (certificate, True)
+    path = f"/webhooks/{created['id']}"
+    for method, at, body in (
+        ("GET", path, None),
+        ("GET", "/webhooks", None),
+        ("PATCH", path, {"name": "n"}),
+        ("PATCH", path, {"client_key": key}),
+    ):
+        text = await (await api.call(method, at, body)).text()
+        assert key.splitlines()[1] not in text
+    changed = await (await api.call("PATCH", path, {"client_certificate": None})).json()
+    assert (changed["client_certificate"], changed["client_key_set"]) == (None, False)
 
 
 async def test_patch_changes_what_was_sent_and_nothing_else(api):
@@ -241,3 +264,17 @@ async def test_unknown_event_types_are_warned_of(api):
 async def test_no_events_is_fine(api):
     """A webhook may subscribe to nothing."""
     assert (await api.create(events=[]))["events"] == []
+
+
+async def test_a_stored_key_is_not_taken_to_another_origin(api):
+    """A URL elsewhere without the key is a 422 that names the key and says what to send."""
+    created = await api.create(api_key="sk_live_abcdef")
+    answer = await api.call("PATCH", f"/webhooks/{created['id']}", {"url": "https://mine.example.net/"})
+    assert answer.status == 422
+    (error,) = (await answer.json())["errors"]
+    assert error["field"] == "api_key"
+    assert "give the key again with the URL, or null" in error["problem"]
+    answer = await api.call(
+        "PATCH", f"/webhooks/{created['id']}", {"url": "https://mine.example.net/", "api_key": None}
+    )
+    assert answer.status == 200

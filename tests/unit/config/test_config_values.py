@@ -104,6 +104,7 @@ BAD = [
     ("ALLOW_HTTP", "maybe", "true or false"),
     ("ALLOWED_NETWORKS", "10.0.0.1/8", "write 10.0.0.0/8"),
     ("ALLOWED_NETWORKS", "intranet", "10.0.0.0/8"),
+    ("FORBIDDEN_NETWORKS", "9.9.9.9/24", "write 9.9.9.0/24"),
     ("ALLOWED_PORTS", "0", "from 1"),
     ("ALLOWED_PORTS", "8000-9000", "from 1"),
     ("EGRESS_PROXY", "proxy:3128", "http://host:port"),

@@ -263,6 +263,23 @@ async def test_an_api_key_can_be_taken_away(browser, console):
     assert (await shown_by_api(console, created["id"]))["api_key_set"] is False
 
 
+async def test_a_url_elsewhere_asks_for_the_key_again(browser, console):
+    """A form that leads a webhook with a key to another origin says beside the key what to do, and changes nothing."""
+    created = await create(browser, api_key="sk_live_1")
+    webhook_id = re.search(r"wh_[a-z2-7]{26}", created.text)[0]
+    edit = f"/webhooks/{webhook_id}/edit"
+    seen = await browser.get(edit)
+    revision = re.search(r'name="revision" value="(\d+)"', seen.text)[1]
+    typed = {**FIELDS, "events": "user.created", "url": "https://other.example.com/", "revision": revision}
+    refused = await browser.post(edit, typed)
+    assert refused.status == 422
+    assert re.search(r'id="api_key"[^>]*aria-invalid="true"', refused.text)
+    assert "give the key again with the URL" in refused.words
+    assert (await shown_by_api(console, webhook_id))["url"] == FIELDS["url"]
+    await browser.post(edit, {**typed, "api_key": "sk_live_2"})
+    assert (await shown_by_api(console, webhook_id))["url"] == "https://other.example.com/"
+
+
 async def test_somebody_elses_change_is_shown_beside_ones_own(browser, console):
     """Nothing is overwritten: the form keeps what was typed, tells both, and the next save counts."""
     created = await console.api.create(name="Old")

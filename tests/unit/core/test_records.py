@@ -15,6 +15,7 @@ from dispatcher.core.records import (
     bad_record_headers,
     decode_dead_letter,
     decode_headers,
+    due_ms,
     encode_headers,
     error_bytes,
     kept_headers,
@@ -204,3 +205,9 @@ def test_deliveries_of_one_subscription_share_a_key():
     """The key is the subscription's id."""
     assert DELIVERY.key == b"wh_1"
     assert records.PREFIX == "dispatcher-"
+
+
+@pytest.mark.parametrize(("value", "due"), [(b"1768473000000", 1_768_473_000_000), (b"", 0), (b"soon", 0), (None, 0)])
+def test_a_due_time_that_says_nothing_is_now(value, due):
+    """Whatever stands in the header, a null included, a record has a due time."""
+    assert due_ms((("x", None), (records.NOT_BEFORE_MS, value))) == due

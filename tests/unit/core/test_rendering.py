@@ -289,6 +289,44 @@ def test_one_template_renders_many():
     assert headers_of(other)["webhook-timestamp"] == "1768473060"
 
 
+def client_of(**changes):
+    """Return the client certificate of the request of a subscription with one."""
+    owner = {"id": "wh_1", "workspace_id": "acme", **changes}
+    aad = binding(owner["workspace_id"], owner["id"], SealPurpose.CLIENT_KEY)
+    key = KEYRING.seal(b"the key", nonce=bytes(12), aad=aad)
+    secret = KEYRING.seal(
+        SECRET.encode(), nonce=bytes(12), aad=binding(owner["workspace_id"], owner["id"], SealPurpose.SIGNING_SECRET)
+    )
+    of = {"client_certificate": "the certificate", "client_key": key, "secrets": (SealedSecret(secret),), **owner}
+    template = RequestTemplate(subscription(**of), KEYRING, "x")
+    happened = event(workspace_id=owner["workspace_id"])
+    first, second = (template.render(happened, DELIVERY, attempt, NOW_MS) for attempt in (1, 2))
+    assert first.client is second.client
+    return first.client
+
+
+def test_the_client_certificate_is_the_requests_and_its_webhooks_alone():
+    """Each request carries its certificate and opened key; the same certificate elsewhere has another id."""
+    client = client_of()
+    assert (client.certificate, client.key) == (b"the certificate", b"the key")
+    assert client_of().id == client.id
+    others = [{"id": "wh_2"}, {"workspace_id": "other"}, {"client_certificate": "another"}]
+    assert len({client.id, *(client_of(**other).id for other in others)}) == 4
+    assert "the key" not in repr(client)
+    assert client_of(client_key=None) is None
+    assert client_of(client_certificate=None) is None
+    assert client_of(url=parse_endpoint_url("http://plain.example.com/")) is None
+    assert render().client is None
+
+
+def test_another_webhooks_client_key_does_not_open():
+    """A sealed client key that was copied to another webhook, or stands for another purpose, is refused."""
+    for purpose, owner in ((SealPurpose.CLIENT_KEY, "wh_2"), (SealPurpose.API_KEY, "wh_1")):
+        key = KEYRING.seal(b"the key", nonce=bytes(12), aad=binding("acme", owner, purpose))
+        with pytest.raises(SealError):
+            client_of(client_key=key)
+
+
 def test_nothing_shows_a_secret():
     """Neither a template's nor a request's nor the subscription's repr has a secret, a key or a signature in it."""
     owner = subscription(api_key=sealed(API_KEY, SealPurpose.API_KEY))
@@ -298,3 +336,23 @@ def test_nothing_shows_a_secret():
     assert API_KEY not in shown
     assert SECRET.removeprefix("whsec_") not in shown
     assert not re.search(r"sha256|v1,|Zoë", shown)
+
+
+@pytest.mark.parametrize("api_key", ["k3y!", "key_0123456789", None])
+def test_an_answer_is_kept_without_secrets(api_key):
+    """Each of a webhook's secrets is masked in an answer, down to one that is nothing else; other answers stay."""
+    sealed_key = None if api_key is None else sealed(api_key, SealPurpose.API_KEY)
+    overlapping = (SealedSecret(sealed(SECRET)), SealedSecret(sealed(OLD_SECRET), NOW_MS))
+    template = RequestTemplate(subscription(secrets=overlapping, api_key=sealed_key), KEYRING, "x")
+    for secret in (SECRET.removeprefix("whsec_"), OLD_SECRET, *([api_key] if api_key else [])):
+        assert template.without_secrets(secret.encode()) == b"***"
+        assert template.without_secrets(f"<{secret}>".encode()) == b"<***>"
+    for other in (b"", b"OK", b'{"ok": true}', b"x" * 4096):
+        assert template.without_secrets(other) == other
+
+
+def test_a_template_shows_nothing_after_it_masked():
+    """What a template keeps to mask with stands in no representation of it."""
+    template = RequestTemplate(subscription(), KEYRING, "x")
+    template.without_secrets(SECRET.encode())
+    assert SECRET.removeprefix("whsec_") not in repr(template) + repr(template._echoes)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.core.errors import SealError
-from dispatcher.core.sealing import Keyring, SealPurpose, binding
+from dispatcher.core.sealing import Keyring, SealPurpose, binding, key_id_of
 
 KEYS = st.binary(min_size=32, max_size=32)
 NONCES = st.binary(min_size=12, max_size=12)
@@ -80,3 +80,15 @@ def test_a_nonce_of_another_length_is_refused():
 def test_no_key_is_shown():
     """Neither a key nor its id appears where a keyring is printed."""
     assert repr(Keyring([NEW, OLD])) == str(Keyring([NEW, OLD])) == "Keyring(2 keys)"
+
+
+def test_keys_have_ids_that_tell_nothing():
+    """A value says which key sealed it; ids are stable, short, differ, and aren't the key."""
+    keys = [bytes([number]) * 32 for number in range(3)]
+    ring = Keyring(keys)
+    sealed = ring.seal(b"x", nonce=bytes(12), aad=b"")
+    assert key_id_of(sealed) == ring.ids[0]
+    assert ring.ids == Keyring(keys).ids
+    assert len(set(ring.ids)) == 3
+    assert all(len(each) == 16 and each not in key.hex() for each, key in zip(ring.ids, keys, strict=True))
+    assert key_id_of(b"\x02" + sealed[1:]) == key_id_of(sealed[:20]) == ""

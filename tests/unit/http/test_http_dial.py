@@ -9,8 +9,8 @@ from dispatcher.core.errors import NoConnectionError
 from dispatcher.core.exchange import SendFailure
 from dispatcher.core.urls import parse_endpoint_url
 from dispatcher.http import dial
+from dispatcher.http.client_tls import TlsContexts
 from dispatcher.http.dial import Dialer, Dialling
-from dispatcher.http.tls import make_context
 
 URL = parse_endpoint_url("https://example.com/")
 
@@ -45,7 +45,7 @@ class Sockets:
 
 
 def make_dialer(monkeypatch, sockets, *addresses):
-    dialer = Dialer(AddressPolicy(), Names(*addresses), make_context(), proxy=None, make_connection=lambda _: None)
+    dialer = Dialer(AddressPolicy(), Names(*addresses), TlsContexts(), proxy=None, make_connection=lambda _: None)
     monkeypatch.setattr(dialer, "_connect", sockets.connect)
     monkeypatch.setattr(dial, "ADDRESS_SECONDS", 0.02)
     return dialer

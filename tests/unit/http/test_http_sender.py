@@ -1,6 +1,7 @@
 """The sender's own part, with a dialer that reaches nothing."""
 
 import asyncio
+import ssl
 from ipaddress import IPv4Network
 
 import pytest
@@ -9,6 +10,7 @@ from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.errors import SettingsError
 from dispatcher.core.exchange import Request, SendFailure
 from dispatcher.core.urls import parse_endpoint_url
+from dispatcher.http.pool import make_key
 from dispatcher.http.sender import Sender
 
 POLICY = AddressPolicy(allow_http=True, allowed_networks=(IPv4Network("127.0.0.0/8"),))
@@ -26,10 +28,26 @@ async def test_a_connection_that_ended_before_its_request_fails_it(sender, monke
     """A connection that ends between the handshake and its first request is a failure, not a fault."""
 
     async def dial(_dialling, _deadline):
-        return sender._make_connection(REQUEST.url)
+        return sender._make_connection(make_key(REQUEST.url))
 
     monkeypatch.setattr(sender._dialer, "dial", dial)
     assert (await sender.exchange(REQUEST)).failure is SendFailure.CLOSED
+
+
+async def test_a_tls_alert_before_the_first_request_is_told(sender, monkeypatch):
+    """An endpoint that refuses the client certificate right after the handshake is told of in its own words."""
+
+    async def dial(_dialling, _deadline):
+        connection = sender._make_connection(make_key(REQUEST.url))
+        alert = ssl.SSLError(1, "x")
+        alert.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+        connection.connection_lost(alert)
+        return connection
+
+    monkeypatch.setattr(sender._dialer, "dial", dial)
+    response = await sender.exchange(REQUEST)
+    assert response.failure is SendFailure.TLS
+    assert "wants a client certificate" in response.detail
 
 
 async def test_an_unexpected_fault_while_connecting_is_an_outcome(sender, monkeypatch):

@@ -1,11 +1,14 @@
 """TLS contexts and their errors in words."""
 
+import re
 import ssl
 
 import pytest
 import trustme
 
+from dispatcher.config.table import SETTINGS
 from dispatcher.http.tls import explain_tls_error, make_context
+from dispatcher.operations.webhook_fields import NewWebhook, WebhookChange
 
 
 def test_the_context_verifies_and_starts_at_tls_1_2():
@@ -13,6 +16,7 @@ def test_the_context_verifies_and_starts_at_tls_1_2():
     context = make_context()
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
+    assert not context.hostname_checks_common_name
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 
@@ -22,13 +26,17 @@ def test_the_environment_does_not_log_keys(monkeypatch, tmp_path):
     assert make_context().keylog_filename is None
 
 
-def test_a_bundle_replaces_the_systems_authorities(tmp_path):
-    """With a bundle, only its authorities are trusted; one that can't be read is an error at once."""
+def test_a_bundle_is_trusted_beside_the_systems_authorities(tmp_path, monkeypatch):
+    """A bundle adds its authorities and takes none away; one that can't be read is an error at once."""
+    systems = tmp_path / "systems.pem"
+    trustme.CA().cert_pem.write_to_path(str(systems))
+    monkeypatch.setenv("SSL_CERT_FILE", str(systems))
+    assert make_context().cert_store_stats()["x509_ca"] == 1
     with pytest.raises(FileNotFoundError):
         make_context(tmp_path / "missing.pem")
     bundle = tmp_path / "ca.pem"
     trustme.CA().cert_pem.write_to_path(str(bundle))
-    assert make_context(bundle).cert_store_stats()["x509_ca"] == 1
+    assert make_context(bundle).cert_store_stats()["x509_ca"] == 2
     empty = tmp_path / "empty.pem"
     empty.write_text("no certificate")
     with pytest.raises(ssl.SSLError):
@@ -44,3 +52,13 @@ def test_errors_are_told_in_words():
     assert explain_tls_error(known) == "the endpoint doesn't speak TLS on this port"
     assert explain_tls_error(unknown) == "the TLS handshake failed: some new reason"
     assert "closed" in explain_tls_error(ConnectionResetError())
+
+
+def test_nothing_switches_verification_off():
+    """Neither a webhook's fields nor the settings have a word for trusting what doesn't verify."""
+    names = [*NewWebhook.model_fields, *WebhookChange.model_fields, *(setting.name for setting in SETTINGS)]
+    assert names
+    for name in names:
+        assert not re.search(
+            "verif|insecure|skip|unsafe|self_?signed|tls|ssl_(?!cafile|certfile|keyfile)", name.lower()
+        )

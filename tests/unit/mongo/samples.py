@@ -60,6 +60,8 @@ def webhook(number: int = 1, **changes: Any) -> Webhook:
         secrets=(SealedSecret(b"sealed"), SealedSecret(b"older", START_MS + 5)),
         headers=(("X-A", "1"),),
         api_key=b"sealed key",
+        client_certificate="a certificate",
+        client_key=b"sealed client key",
         rate_limit=2.5,
     )
     subscription = replace(subscription, **{key: value for key, value in changes.items() if key not in own})

@@ -44,7 +44,16 @@ FULL = webhook(
     timeout_seconds=30,
     revision=7,
 )
-BARE = webhook(name=None, api_key=None, rate_limit=None, headers=(), events=(), secrets=())
+BARE = webhook(
+    name=None,
+    api_key=None,
+    client_certificate=None,
+    client_key=None,
+    rate_limit=None,
+    headers=(),
+    events=(),
+    secrets=(),
+)
 
 
 @pytest.mark.parametrize("wanted", [FULL, BARE])

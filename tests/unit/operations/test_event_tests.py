@@ -79,6 +79,16 @@ async def test_sample_goes_out_as_a_delivery_does(tests, create, sender, log):
     assert [step.response_body for step in logged.attempts] == [b"thanks"]
 
 
+async def test_an_endpoint_that_echoes_the_request(tests, create, sender, log):
+    """Neither the result nor the log shows the webhook's key where the endpoint answers with what it was sent."""
+    sender.answers = lambda sent: answer(200, body=sent.request.head)
+    webhook_id = await create(api_key="the-key-of-it", api_key_header="Authorization")
+    result = await tests.send("acme", webhook_id, {})
+    assert b"Authorization: Bearer ***\r\n" in result.response_body
+    (attempt,) = shown(log.documents[result.delivery_id]).attempts
+    assert attempt.response_body == result.response_body
+
+
 @pytest.mark.parametrize(
     ("response", "code", "error"),
     [

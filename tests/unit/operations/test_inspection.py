@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import trustme
 
 from dispatcher.core.delivery_log import DeliveryStatus, LoggedAttempt
 from dispatcher.core.model import Origin
@@ -68,6 +69,23 @@ async def test_no_secret_is_opened(made, records, monkeypatch):
     webhook, row, _ = made
     await Inspections(records, "Test/1.0").request(webhook, row, ATTEMPT)
     assert set(opened) == {MASK.encode()}
+
+
+async def test_a_client_certificate_changes_nothing_that_is_shown(records):
+    """A webhook with a client certificate shows its request like any other, and its key isn't opened."""
+    leaf = trustme.CA().issue_cert(common_name="client")
+    pair = {
+        "client_certificate": leaf.cert_chain_pems[0].bytes().decode(),
+        "client_key": leaf.private_key_pem.bytes().decode(),
+    }
+    async with api_stack() as api:
+        created = await api.create(**pair)
+        webhook = api.webhook_store.webhooks[created["id"]]
+        record = records.broker.append("events", raw(ENVELOPE))
+        row = delivery(1, created["id"], origin=Origin("events", 0, record.offset, START_MS))
+        shown = await Inspections(records, "Test/1.0").request(webhook, row, ATTEMPT)
+    assert ("X-Webhook-Id", created["id"]) in shown.headers
+    assert "PRIVATE KEY" not in repr(shown)
 
 
 async def test_a_body_that_cannot_be_read_again_is_explained(made, records, monkeypatch):

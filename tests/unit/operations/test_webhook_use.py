@@ -130,6 +130,59 @@ async def test_the_url_is_stored_whole_and_taken_apart(webhooks):
     assert webhook.subscription.revision == 1
 
 
+@pytest.mark.parametrize(
+    "url", ["https://other.example.com/in", "https://hooks.example.com:8443/in", "http://hooks.example.com/in"]
+)
+async def test_a_stored_key_is_not_taken_to_another_origin(store, clock, url):
+    """Another scheme, host or port needs the key again or null; without, nothing changes and its field is named."""
+    webhooks = Webhooks(store, clock, AddressPolicy(allow_http=True), Keyring([b"k" * 32]), draws())
+    created = await webhooks.create("acme", {**LEAST, "url": "https://hooks.example.com/in", "api_key": "sk_live_1"})
+    webhook_id, before = created.webhook.subscription.id, created.webhook
+    with pytest.raises(InvalidInputError) as caught:
+        await webhooks.update("acme", webhook_id, {"url": url, "name": "n"})
+    assert set(caught.value.fields) == {"api_key"}
+    assert store.webhooks[webhook_id] is before
+    assert webhooks.problems_of({"url": url}, before) == caught.value.fields
+    given = (await webhooks.update("acme", webhook_id, {"url": url, "api_key": "sk_live_2"})).webhook
+    assert (given.url, given.subscription.api_key is None) == (url, False)
+    await webhooks.update("acme", webhook_id, {"url": "https://third.example.com/", "api_key": None})
+    keyless = await webhooks.update("acme", webhook_id, {"url": "https://fourth.example.com/"})
+    assert keyless.webhook.url == "https://fourth.example.com/"
+
+
+async def test_a_key_goes_with_another_path_of_its_origin(webhooks):
+    """The same scheme, host and port in another spelling, and another path, keep the key."""
+    url = "https://hooks.example.com/in"
+    webhook_id = (await webhooks.create("acme", {**LEAST, "url": url, "api_key": "sk_live_1"})).webhook.subscription.id
+    for other in ("https://hooks.example.com/out?a=b", "https://HOOKS.example.com:443/"):
+        changed = (await webhooks.update("acme", webhook_id, {"url": other})).webhook
+        assert (changed.url, changed.subscription.api_key is not None) == (other, True)
+
+
+async def test_a_key_whose_url_cannot_be_read(webhooks, store):
+    """Where the stored URL can't be used any more, nobody knows whom the key was for: it is asked for again."""
+    webhook_id = (await webhooks.create("acme", {**LEAST, "api_key": "sk_live_1"})).webhook.subscription.id
+    webhook = store.webhooks[webhook_id]
+    store.webhooks[webhook_id] = dataclasses.replace(
+        webhook, subscription=dataclasses.replace(webhook.subscription, url=None)
+    )
+    with pytest.raises(InvalidInputError) as caught:
+        await webhooks.update("acme", webhook_id, {"url": URL})
+    assert set(caught.value.fields) == {"api_key"}
+
+
+async def test_wrong_fields_are_named_beside_the_key(webhooks):
+    """A change with other faults names them all at once; a URL that is refused is at fault for itself alone."""
+    webhook_id = (await webhooks.create("acme", {**LEAST, "api_key": "sk_live_1"})).webhook.subscription.id
+    webhook = await webhooks.get("acme", webhook_id)
+    assert set(webhooks.problems_of({"url": "https://x.example.com/", "max_attempts": 0}, webhook)) == {
+        "api_key",
+        "max_attempts",
+    }
+    assert set(webhooks.problems_of({"url": "no url"}, webhook)) == {"url"}
+    assert set(webhooks.problems_of({"url": None}, webhook)) == {"url"}
+
+
 async def test_secrets_never_show_in_a_repr(webhooks):
     """Neither a created webhook's repr nor an error's text holds a secret."""
     created = await webhooks.create("acme", {**LEAST, "secret": "correct horse battery", "api_key": "sk_live_1"})

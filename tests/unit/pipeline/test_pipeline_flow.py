@@ -6,12 +6,14 @@ import json
 
 import pytest
 
+from dispatcher.core.delivery_log import shown
 from dispatcher.core.errors import MisconfiguredError
 from dispatcher.core.model import SealedSecret
+from dispatcher.core.sealing import SealPurpose, binding
 from dispatcher.pipeline import log_check
 from dispatcher.ports import RejectedRecordError
 from tests.fakes.http import answer
-from tests.unit.pipeline.world import delivery_id, event_bytes, eventually, subscription, turns
+from tests.unit.pipeline.world import KEYRING, WORKSPACE, delivery_id, event_bytes, eventually, subscription, turns
 
 
 def own_record(world, topic):
@@ -46,6 +48,48 @@ async def test_one_of_three_fails(worlds):
     assert retry.value == record.value
     assert retry.key == b"wh_b"
     assert (retry.header("attempt"), retry.header("origin-offset")) == ("1", "0")
+
+
+@pytest.mark.parametrize("status", [200, 500, 410])
+async def test_an_endpoint_that_echoes_the_request(worlds, status):
+    """An answer that shows what was sent is logged without the webhook's key and secret, whatever became of it."""
+    world = worlds("1h")
+    aad = binding(WORKSPACE, "wh_a", SealPurpose.API_KEY)
+    api_key = KEYRING.seal(b"the key of wh_a", nonce=b"n" * 12, aad=aad)
+    world.index.put(subscription("wh_a", api_key=api_key, secret=b"whsec_the-signing-secret"))
+
+    def echo(sent):
+        return answer(status, body=sent.request.head + b"the-signing-secret")
+
+    world.sender.answers = echo
+    world.add_source()
+    await world.start()
+    world.publish(1)
+    await eventually(world.caught_up)
+    (attempt,) = shown(world.log.documents[delivery_id(1, "wh_a")]).attempts
+    assert b"X-API-Key: ***\r\n" in attempt.response_body
+    assert attempt.response_body.endswith(b"\r\n\r\n***")
+    everything = repr([(record.value, record.headers) for topic in ("retry.1h", "dead-letter")
+                       for record in world.broker.on_topic(f"webhooks.{topic}")])  # fmt: skip
+    assert "the key of wh_a" not in everything
+
+
+async def test_a_late_echo_is_masked_too(worlds):
+    """A success that comes after its delivery was handed over is logged without what it shows of the webhook's key."""
+    world = worlds("1h")
+    aad = binding(WORKSPACE, "wh_a", SealPurpose.API_KEY)
+    world.index.put(subscription("wh_a", api_key=KEYRING.seal(b"the key of wh_a", nonce=b"n" * 12, aad=aad)))
+    world.sender.answers = lambda _sent: None
+    world.add_source()
+    await world.start()
+    world.publish(1)
+    await eventually(lambda: world.sender.waiting)
+    (sent,) = world.sender.waiting
+    (delivery,) = world.role("source").active
+    delivery.given_away = True
+    sent.answer(answer(200, body=sent.request.head))
+    ((entry, _),) = world.pipeline.buffer._entries
+    assert b"X-API-Key: ***\r\n" in entry.response_body
 
 
 async def test_order_of_durable_places(worlds):
