@@ -1,4 +1,3 @@
-
 """Look the locked packages up in the advisories, with pip-audit; `make audit` calls it.
 
 pip-audit ends with exit code 0 where its source knows none of the packages, as a mirror does that has no advisories. So
