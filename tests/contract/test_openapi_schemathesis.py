@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from dispatcher.app.clock import SystemClock, draw
 from dispatcher.mongo.api_keys import MongoApiKeys
 from dispatcher.operations.api_keys import ApiKeys
 from dispatcher.operations.rate_limits import Rate, RateLimits
+from dispatcher.settings import QuotaSettings
 from tests.deployment import Deployment, deploy, event, make_settings
 from tests.receiver import Answer
 from tests.services import Services
@@ -76,8 +78,9 @@ include-operation-id = "redeliver"
 parameters = {{ "path.id" = "{kept.subscription.id}", "path.delivery_id" = "{delivery_id}" }}
 """
     )
-    limits = RateLimits(SystemClock(), requests=PLENTY, guesses=PLENTY)
-    async with TestServer(build_api(deployment.settings, deployment.connection, limits=limits)) as server:
+    limits = RateLimits(SystemClock(), requests=PLENTY, workspaces=PLENTY, guesses=PLENTY)
+    settings = replace(deployment.settings, quotas=QuotaSettings(1_000_000, 100_000, 100_000, 6_000))
+    async with TestServer(build_api(settings, deployment.connection, limits=limits)) as server:
         yield config, str(server.make_url("/v1/openapi.json"))
 
 

@@ -235,7 +235,7 @@ def test_what_names_things_is_known_here():
     plain = {"cursor", "limit", "since", "until", "status", "type", "reason", "response_code", "action", "source"}
     plain |= {"rate", "secret", "overlap_seconds", "name", "scopes", "expires_at", "description", "url", "method"}
     plain |= {"content_type", "events", "api_key", "api_key_header", "notification_type", "payload_format"}
-    plain |= {"max_attempts", "headers", "timeout_seconds", "rate_limit"}
+    plain |= {"max_attempts", "headers", "timeout_seconds", "rate_limit", "client_certificate", "client_key"}
     assert (fields | parameters) - plain == NAMES_THINGS
 
 
