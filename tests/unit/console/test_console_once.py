@@ -47,10 +47,10 @@ async def together(browser, console, monkeypatch):
     store, begun, met = console.api.webhook_store, asyncio.Event(), asyncio.Event()
     insert, claim = store.insert, MemoryIdempotencyStore.claim
 
-    async def slow(webhook):
+    async def slow(webhook, **options):
         begun.set()
         await met.wait()
-        return await insert(webhook)
+        return await insert(webhook, **options)
 
     async def watched(self, wanted):
         found = await claim(self, wanted)
