@@ -10,6 +10,7 @@ import secrets as chance
 import socket
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -348,12 +349,14 @@ async def use_the_console(run, browser, webhooks):
     assert run.secrets["secret of the console"] in shown.text  # the one time
     await browser.get(f"/webhooks/{webhooks['raw']}/test")
     run.written.add("test in the console", (await browser.post(f"/webhooks/{webhooks['raw']}/test", {})).text)
-    seen, ahead = set(), ["/console", *(f"/console/webhooks/{each}" for each in webhooks.values())]
-    while ahead and len(seen) < 150:
+    seen, ahead, kinds = set(), ["/console", *(f"/console/webhooks/{each}" for each in webhooks.values())], Counter()
+    while ahead:
         path = ahead.pop(0)
-        if path in seen or "sign-out" in path or "/static/" in path:
+        kind = re.sub(r"(?<=_)[a-z0-9]{20,}|(?<=\?).*", "", path)
+        if path in seen or kinds[kind] >= len(webhooks) or "sign-out" in path or "/static/" in path:
             continue
         seen.add(path)
+        kinds[kind] += 1
         page = await browser.get(path.removeprefix("/console"))
         run.written.add(path, f"{dict(page.headers)}\n{page.text}")
         ahead += [html.unescape(found) for found in PUBLIC.findall(page.text)]
