@@ -160,7 +160,7 @@ async def test_what_failed_can_be_sent_again(browser, console, monkeypatch):
     token, form_id = browser.page.token, browser.page.form_id
     insert = console.api.webhook_store.insert
 
-    async def broken(_webhook):
+    async def broken(_webhook, **_options):
         raise RuntimeError("broken")
 
     monkeypatch.setattr(console.api.webhook_store, "insert", broken)
