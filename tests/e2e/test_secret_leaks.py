@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
+import trustme
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 
@@ -263,9 +264,19 @@ async def make_webhooks(run):
     receiver.answer("/hang", HANG)
     receiver.answer("/bearer", echoing("bearer", ECHOES["raw"]))
     webhooks["hang"] = await run.create("hang", timeout_seconds=1)
-    webhooks["tls"] = await run.create("tls", scheme="https")
+    webhooks["tls"] = await run.create("tls", scheme="https", **make_client_certificate(run.secrets))
     webhooks["bearer"] = await run.create("bearer", api_key_header="Authorization", payload_format="cloudevents")
     return webhooks
+
+
+def make_client_certificate(secrets):
+    """Make a client certificate; its key is a secret as a file's line and as bytes."""
+    leaf = trustme.CA().issue_cert(common_name="leaky")
+    key = leaf.private_key_pem.bytes().decode()
+    lines = key.splitlines()[1:-1]
+    secrets |= {"client key's line": lines[1], "client key": base64.b64decode("".join(lines))}
+    chain = b"".join(pem.bytes() for pem in leaf.cert_chain_pems).decode()
+    return {"client_certificate": chain, "client_key": key}
 
 
 async def deliver(run, webhooks):
