@@ -8,6 +8,7 @@ import sys
 from dataclasses import fields
 
 import pytest
+import trustme
 
 from dispatcher.app.clock import SystemClock, draw
 from dispatcher.core.matching import SubscriptionIndex
@@ -70,6 +71,23 @@ def opened(subscription, keyring=AFTER):
     )
     secrets = [keyring.open(each.sealed, aad=secret).decode() for each in subscription.secrets]
     return secrets, keyring.open(subscription.api_key, aad=key).decode()
+
+
+async def test_a_client_key_is_sealed_anew_as_well(connection, rotation):
+    """The key of a webhook's client certificate opens with the new encryption key, and is the same."""
+    leaf = trustme.CA().issue_cert(common_name="client")
+    sent = {
+        "url": URL,
+        "events": ["*"],
+        "client_certificate": leaf.cert_chain_pems[0].bytes().decode(),
+        "client_key": leaf.private_key_pem.bytes().decode(),
+    }
+    made = (await operation(connection, BEFORE).create("ws", sent)).webhook.subscription
+    assert (await rotation.rotate()).survey.is_done
+    stored = (await MongoWebhooks(connection.webhooks).get("ws", made.id)).subscription
+    assert stored.client_key != made.client_key
+    aad = binding("ws", made.id, SealPurpose.CLIENT_KEY)
+    assert AFTER.open(stored.client_key, aad=aad) == BEFORE.open(made.client_key, aad=aad)
 
 
 async def test_rotation_beside_changes(connection, rotation):
