@@ -63,11 +63,8 @@ class Expansions:
         self.is_stuck = False
         if not self._open:
             return
-        # Looked at the clock between portions: one each, over and over.
         until = time.monotonic() + TURN_SECONDS
-        for _ in range(TURN // 2 // PORTION):
-            if self.is_stuck or not self._open or time.monotonic() > until:
-                break
+        while self._open and not self.is_stuck and self.left > TURN // 2 and time.monotonic() < until:
             self._go_on(self._open.popleft(), PORTION)
 
     def begin(self, expansion: Expansion) -> None:
