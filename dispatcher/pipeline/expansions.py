@@ -8,6 +8,7 @@ other; and where room is scarce, each slot that comes free goes to the next of t
 import time
 from collections import deque
 from collections.abc import Callable
+from enum import Enum
 
 from dispatcher.pipeline.intake import Expansion
 from dispatcher.pipeline.work import Delivery, Owner
@@ -28,26 +29,38 @@ MAX_OPEN = 32
 """Events that are made into deliveries at a time."""
 
 
+class Given(Enum):
+    """What became of a delivery that was given on."""
+
+    TAKEN = "taken"
+    NO_ROOM = "no room"
+    """For nobody: it is to be offered again."""
+    LATER = "later"
+    """Not for this one yet; others may go first."""
+
+
 class Expansions:
     """The events of one role that aren't made into deliveries to their end.
 
     Args:
         owner: The role.
-        give: Takes a delivery on; False where there is no room, and it is to be offered again.
+        give: Takes a delivery on.
 
     Attributes:
         left: How many deliveries this turn may still make.
         is_stuck: True once a delivery found no room in this turn.
+        is_idle: True where nothing of what is under way could be given on in this turn.
     """
 
-    __slots__ = ("_give", "_open", "_owner", "is_stuck", "left")
+    __slots__ = ("_give", "_open", "_owner", "is_idle", "is_stuck", "left")
 
-    def __init__(self, owner: Owner, give: Callable[[Delivery], bool]) -> None:
+    def __init__(self, owner: Owner, give: Callable[[Delivery], Given]) -> None:
         self._owner = owner
         self._give = give
         self._open: deque[Expansion] = deque()
         self.left = TURN
         self.is_stuck = False
+        self.is_idle = False
 
     def __len__(self) -> int:
         return len(self._open)
@@ -57,15 +70,22 @@ class Expansions:
         """True while another event may be begun with, if only to have its turn when there is room."""
         return len(self._open) < MAX_OPEN
 
+    @property
+    def may_wait(self) -> bool:
+        """True while there is place for events that are told to come later."""
+        return len(self._open) < MAX_OPEN // 2
+
     def begin_turn(self) -> None:
         """Go on with what is under way, each event in turn, as long as there is room."""
         self.left = TURN
         self.is_stuck = False
-        if not self._open:
-            return
         until = time.monotonic() + TURN_SECONDS
-        while self._open and not self.is_stuck and self.left > TURN // 2 and time.monotonic() < until:
-            self._go_on(self._open.popleft(), PORTION)
+        put_off = 0
+        while put_off < len(self._open) and not self.is_stuck:
+            put_off = 0 if self._go_on(self._open.popleft(), PORTION) else put_off + 1
+            if self.left <= TURN // 2 or time.monotonic() >= until:
+                break
+        self.is_idle = self.left == TURN
 
     def begin(self, expansion: Expansion) -> None:
         """Begin with an event; what this turn leaves of it is made in the next ones."""
@@ -79,19 +99,23 @@ class Expansions:
         """Forget what is under way: its records stay incomplete, and are read again."""
         self._open.clear()
 
-    def _go_on(self, expansion: Expansion, count: int) -> None:
+    def _go_on(self, expansion: Expansion, count: int) -> bool:
+        """Make so many deliveries of an event; returns whether any was taken, or it is at its end."""
         for made in range(count):
             delivery = expansion.next(self._owner)
             if delivery is None:
                 expansion.work.partition.expanding -= 1
-                return
-            self.left -= 1
-            if not self._give(delivery):
+                return True
+            given = self._give(delivery)
+            if given is not Given.TAKEN:
                 expansion.put_back(delivery)
-                self.is_stuck = True
-                if not made:
+                self.is_stuck = given is Given.NO_ROOM
+                if self.is_stuck and not made:
                     # Nothing of it went: it keeps its turn.
                     self._open.appendleft(expansion)
-                    return
-                break
+                else:
+                    self._open.append(expansion)
+                return made > 0
+            self.left -= 1
         self._open.append(expansion)
+        return True

@@ -20,12 +20,14 @@ class Workspace:
     Attributes:
         long_in_flight: Requests under way in those of its lanes that aren't known to be fast.
         lanes: How many lanes there are.
+        last_done_at: When an attempt of theirs last ended, or when the first of them was made.
     """
 
-    __slots__ = ("id", "lanes", "long_in_flight")
+    __slots__ = ("id", "lanes", "last_done_at", "long_in_flight")
 
-    def __init__(self, workspace_id: str) -> None:
+    def __init__(self, workspace_id: str, now: float) -> None:
         self.id = workspace_id
+        self.last_done_at = now
         self.long_in_flight = 0
         self.lanes = 0
 

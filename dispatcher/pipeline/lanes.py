@@ -54,6 +54,9 @@ class Verdict(Enum):
     """The process has no room for now: offer it again."""
     SLOW = "slow"
     """Its lane has no room: move the delivery elsewhere."""
+    LATER = "later"
+    """Its workspace has its share, of endpoints of which nothing is known yet and others of which answer: offer it
+    again, and let others go first."""
 
 
 class Lanes:
@@ -174,12 +177,15 @@ class Lanes:
         slow = unsure and self._judge(lane, now)
         self._shares.note(lane.workspace, now, healthy=not slow)
         if not lane.is_fast and self._shares.is_over(lane, now):
-            return Verdict.SLOW
+            answers = not latency and now - lane.workspace.last_done_at <= self.slow_seconds
+            return Verdict.LATER if answers and not slow else Verdict.SLOW
         taken = self.in_flight + self.queued
         if taken >= self._half:
             if slow and taken >= self._max:
                 return Verdict.SLOW
-            if not self.has_room or lane.is_quiet(now):
+            # What hangs is made up for, so that a lane's pause stops nobody where nothing else is short of slots.
+            scarce = slow or taken - self._shares.hanging >= self._half
+            if not self.has_room or (scarce and lane.is_quiet(now)):
                 return Verdict.SLOW if slow else Verdict.FULL
         return self._enter(lane, delivery, now, slow=slow)
 
@@ -192,14 +198,16 @@ class Lanes:
         if slow or lane.would_wait(self.slow_seconds):
             return Verdict.SLOW
         if not room or (queue is not None and len(queue) >= QUEUE):
-            return Verdict.SLOW if self._is_in_the_way(lane) else Verdict.FULL
+            return Verdict.SLOW if self._is_in_the_way(lane, now, large=not room) else Verdict.FULL
         self._enqueue(lane, delivery)
         self.queued += 1
         return Verdict.TAKEN
 
-    def _is_in_the_way(self, lane: Lane) -> bool:
-        """Say whether a full lane keeps others from a process that has time for them."""
-        return len(self._lanes) > 1 and lane.limit.is_strained and not self._clock.is_busy
+    def _is_in_the_way(self, lane: Lane, now: float, *, large: bool) -> bool:
+        """Say whether a full lane keeps other workspaces from a process that has time for them."""
+        return (
+            self._shares.others_have_work(lane, now) and (large or lane.limit.is_strained) and not self._clock.is_busy
+        )
 
     def hold(self, delivery: Delivery) -> None:
         """Let a delivery of an own topic wait in its lane, however full that is; the caller bounds how many do."""
@@ -235,9 +243,12 @@ class Lanes:
         now = self._clock.now
         if is_current:
             self._learn(delivery, lane, now, seconds=seconds, succeeded=succeeded, overloaded=overloaded)
+        # A lane that has more than its share gives the slot to who is next, instead of keeping it for ever.
+        is_over = not lane.is_fast and self._shares.is_over(lane, now)
         self._free_slot(lane, delivery)
         if lane.queue:
-            self._pump(lane, now)
+            if not is_over:
+                self._pump(lane, now)
         elif not lane.in_flight:
             self._rest(lane)
 
@@ -247,7 +258,7 @@ class Lanes:
         # While this process stood still, its endpoints didn't: that time is not theirs.
         seconds = min(seconds, now - delivery.started_at + 2 * TICK_SECONDS)
         lane.limit.ended(lane.in_flight, seconds, overloaded=overloaded, succeeded=succeeded)
-        lane.last_done_at = now
+        lane.last_done_at = lane.workspace.last_done_at = now
         fast = not lane.is_slow and lane.limit.latency_seconds <= LONG_SECONDS
         if fast is not lane.is_fast:
             self._shares.mark_fast(lane, fast=fast)
@@ -284,6 +295,10 @@ class Lanes:
             if lane.rate is not None:
                 self._renew(lane)
             self._pump(lane, now)
+        if self._waiting:
+            # All had a turn, in the same order: another one is the first of the next.
+            first = next(iter(self._waiting))
+            self._waiting[first] = self._waiting.pop(first)
         if self.in_flight >= self._half:
             self._judge_some(now)
         for subscription_id, since in list(islice(self._idle.items(), PUMPED_AT_ONCE)):
@@ -317,12 +332,12 @@ class Lanes:
             or subscription.workspace_id != workspace_id
         ):  # fmt: skip
             # Whoever names a subscription of another tenant must not make its lane.
-            self._start(delivery, Lane(delivery.subscription_id, Workspace(workspace_id), self._max_per_lane, now))
+            self._start(delivery, Lane(delivery.subscription_id, Workspace(workspace_id, now), self._max_per_lane, now))
             return None
         workspaces = self._shares.workspaces
         workspace = workspaces.get(workspace_id)
         if workspace is None:
-            workspace = workspaces[workspace_id] = Workspace(workspace_id)
+            workspace = workspaces[workspace_id] = Workspace(workspace_id, now)
         workspace.lanes += 1
         lane = Lane(delivery.subscription_id, workspace, self._max_per_lane, now)
         self._lanes[lane.subscription_id] = lane

@@ -14,7 +14,7 @@ import structlog
 from dispatcher.core.errors import UnavailableError
 from dispatcher.core.records import due_ms
 from dispatcher.metrics import Histogram, Metrics
-from dispatcher.pipeline.expansions import Expansions
+from dispatcher.pipeline.expansions import MAX_OPEN, Expansions, Given
 from dispatcher.pipeline.intake import OwnIntake, SourceIntake, size_of
 from dispatcher.pipeline.lane_clock import TICK_SECONDS
 from dispatcher.pipeline.lanes import Lanes, Verdict
@@ -246,7 +246,7 @@ class Role:
         self._budget = FEED_RECORDS
         self._expansions.begin_turn()
         self._feed_partitions(self._engine.clock.now_ms())
-        if self._expansions.is_stuck:
+        if self._expansions.is_stuck or (self._expansions and self._expansions.is_idle):
             self._block()
         elif self._expansions:
             self._feed_soon()
@@ -276,6 +276,8 @@ class Role:
         while state.hold:
             if not self._has_room():
                 return _STOP
+            if state.expanding >= MAX_OPEN // 2 and len(self._partitions) > 1:
+                return None  # one partition's large events leave room for the others'
             due, record = state.hold[0]
             if due > now_ms:
                 return due
@@ -336,40 +338,46 @@ class Role:
 
     def _bring_ready(self) -> bool:
         while self._ready:
-            if not self._offer(self._ready[0]):
+            if self._offer(self._ready[0]) is not Given.TAKEN:
                 return False
             self._ready.popleft()
         return True
 
-    def _give(self, delivery: Delivery) -> bool:
+    def _give(self, delivery: Delivery) -> Given:
         self.active.add(delivery)
         if not delivery.work.partition.lookups_left:
             return self._offer(delivery)
         if len(self._check) >= MAX_CHECKING:
-            return False
+            return Given.NO_ROOM
         self._check.submit(delivery)
-        return True
+        return Given.TAKEN
 
-    def _offer(self, delivery: Delivery) -> bool:
+    def _offer(self, delivery: Delivery) -> Given:
         engine = self._engine
         if engine.settlement.producing >= MAX_PRODUCING or not engine.buffer.has_room:
-            return False
+            return Given.NO_ROOM
         match engine.lanes.offer(delivery):
             case Verdict.TAKEN:
-                return True
+                return Given.TAKEN
             case Verdict.FULL:
-                return False
-            case Verdict.SLOW:
-                # Each worker has a part of a rate limit: on one partition, a backlog would only ever get one part.
-                spread = engine.lanes.is_rate_limited(delivery)
-                if isinstance(self._intake, SourceIntake):
-                    engine.metrics.spilled.inc()
-                    engine.settlement.spill(delivery, "slow_lane", engine.clock.now_ms(), spread=spread)
-                elif delivery.work.partition.waiting < HOLD_RECORDS and engine.lanes.may_hold:
-                    engine.lanes.hold(delivery)
-                else:
-                    engine.settlement.park(delivery, engine.clock.now_ms(), spread=spread)
-                return True
+                return Given.NO_ROOM
+            case Verdict.LATER if delivery.work.expanding and self._expansions.may_wait:
+                return Given.LATER
+        self._move_on(delivery)
+        return Given.TAKEN
+
+    def _move_on(self, delivery: Delivery) -> None:
+        """Let a delivery wait where it is in nobody's way: in overflow, in its lane, in the first tier."""
+        engine = self._engine
+        # Each worker has a part of a rate limit: on one partition, a backlog would only ever get one part.
+        spread = engine.lanes.is_rate_limited(delivery)
+        if isinstance(self._intake, SourceIntake):
+            engine.metrics.spilled.inc()
+            engine.settlement.spill(delivery, "slow_lane", engine.clock.now_ms(), spread=spread)
+        elif delivery.work.partition.waiting < HOLD_RECORDS and engine.lanes.may_hold:
+            engine.lanes.hold(delivery)
+        else:
+            engine.settlement.park(delivery, engine.clock.now_ms(), spread=spread)
 
     def _checked(self, delivery: Delivery) -> None:
         self._ready.append(delivery)

@@ -85,10 +85,14 @@ class Shares:
         held = lane.workspace.long_in_flight
         if held < self._quarter:
             return False
-        others_at = self._other_at if self._latest is lane.workspace else self._latest_at
-        if now - others_at < RECENT_SECONDS or (slow_have_half and now - self._healthy_at < RECENT_SECONDS):
+        if self.others_have_work(lane, now) or (slow_have_half and now - self._healthy_at < RECENT_SECONDS):
             return True
         return held >= self._most and len(self.workspaces) > 1
+
+    def others_have_work(self, lane: Lane, now: float) -> bool:
+        """Say whether another workspace than a lane's was offered a delivery a moment ago."""
+        others_at = self._other_at if self._latest is lane.workspace else self._latest_at
+        return now - others_at < RECENT_SECONDS
 
     def mark_slow(self, lane: Lane, *, slow: bool) -> None:
         """Take note that a lane became slow, or is it no more."""

@@ -231,12 +231,12 @@ async def test_listings_use_their_indexes(deliveries, log, connection):
 
 
 async def test_the_retention_is_created_and_changed(connection):
-    """The log has four secondary indexes, one of which expires documents; a changed setting reaches it."""
+    """The log has five secondary indexes, one of which expires documents; a changed setting reaches it."""
     changed = MongoSettings("unused", delivery_retention_days=7)
     for _ in range(2):
         await ensure_indexes(connection, changed)
     indexes = await connection.deliveries.index_information()
-    assert len(indexes) == 5
+    assert len(indexes) == 6
     assert indexes["expire"]["expireAfterSeconds"] == 7 * 86_400
     assert indexes["expire"]["key"] == [("c", 1)]
 

@@ -266,6 +266,22 @@ async def test_a_large_fan_out_keeps_no_event_waiting(worlds):
     assert len(world.log.documents) == 20_001
 
 
+async def test_a_partitions_large_events_leave_room_for_anothers(worlds):
+    """With more large events in one partition than are made at a time, what stands in another is begun with."""
+    world = worlds(max_in_flight=100)
+    for number in range(500):
+        world.index.put(subscription(f"wh_{number}", events=("large",)))
+    world.index.put(subscription("wh_small", events=("small",)))
+    world.add_source()
+    for number in range(2 * MAX_OPEN):
+        world.publish(number, partition=0, type="large")
+    world.publish("x", partition=1, type="small")
+    await world.start(partitions=2)
+    await eventually(lambda: delivery_id("x", "wh_small") in {sent.delivery_id for sent in world.sender.sent})
+    assert len(world.sender.sent) < 500 * MAX_OPEN // 2
+    await eventually(world.caught_up, within_seconds=30)
+
+
 async def test_only_so_many_events_are_made_at_a_time(worlds):
     """A backlog of large events is taken up as far as they are made into deliveries, and completes."""
     world = worlds(max_in_flight=100)

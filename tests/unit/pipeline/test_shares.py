@@ -94,7 +94,9 @@ def test_who_comes_back_after_a_while_finds_room():
     world.finish()
     world.clock.now += 10
     verdicts = [world.offer(1, f"wh_bad_{number}", "bad")[0] for number in range(1_000)]
-    assert (verdicts.count(Verdict.TAKEN), verdicts.count(Verdict.SLOW)) == (300, 700)
+    assert (verdicts.count(Verdict.TAKEN), verdicts.count(Verdict.LATER)) == (300, 700)
+    world.clock.now += SLOW_SECONDS + 0.1
+    assert world.offer(1, "wh_bad_1000", "bad") == [Verdict.SLOW]
     assert world.offer(100, "wh_good", "good") == [Verdict.TAKEN] * 100
 
 
@@ -162,3 +164,79 @@ def test_a_limited_endpoint_alone_is_waited_for():
     world.finish(seconds=0.001)
     world.offer(10)
     assert {verdict for _ in range(2 * QUEUE) for verdict in world.offer(1)} == {Verdict.TAKEN, Verdict.FULL}
+
+
+def test_unknown_endpoints_that_answer_are_waited_for():
+    """A fan-out to new webhooks that answer in 300 ms goes on at its share beside another tenant; nothing moves."""
+    world = Endpoints()
+    left, verdicts = list(range(1_000)), set()
+    for _ in range(200):
+        world.offer(1, "wh_good", "good")
+        while left:
+            verdicts.add(verdict := world.offer(1, f"wh_{left[-1]}", "bad")[0])
+            if verdict is not Verdict.TAKEN:
+                break
+            left.pop()
+        assert world.lanes.in_flight <= world.max_in_flight // 4 + 4
+        world.clock.now += 0.1
+        over = [each for each in world.started if world.clock.now - each[0].started_at > 0.29]
+        world.started = [each for each in world.started if each not in over]
+        for delivery, lane in over:
+            world.lanes.finished(delivery, lane, seconds=0.3, succeeded=True, overloaded=False)
+    assert (left, verdicts) == ([], {Verdict.TAKEN, Verdict.LATER})
+
+
+def test_large_events_of_one_lane_stop_nobody():
+    """A lane that has its part of the payload window moves on while another tenant has work."""
+    world = Endpoints(limit_bytes=8_000)
+    world.offer(2, "wh_large", "large", size=500)
+    assert world.offer(1, "wh_large", "large", size=500) == [Verdict.FULL]
+    world.offer(1, "wh_good", "good")
+    assert world.offer(1, "wh_large", "large", size=500) == [Verdict.SLOW]
+
+
+def test_a_resting_webhook_makes_no_neighbour():
+    """A tenant's limited backlog isn't moved away because another webhook of its own was used a while ago."""
+    world = Endpoints(max_in_flight=4_096, max_per_lane=20)
+    world.offer(1, "wh_other")
+    world.finish()
+    assert Verdict.SLOW not in world.offer(2 * QUEUE)
+
+
+def test_a_pause_of_a_healthy_lane_stops_nobody_beside_slow_ones():
+    """With slow lanes at their share, a healthy lane that pauses for half a second still gets what it is offered."""
+    world = Endpoints()
+    for number in range(20):
+        world.slow(f"wh_{number}", "slow")
+    world.offer(1, "wh_healthy")
+    world.finish(seconds=0.01)
+    for number in range(20):
+        world.offer(1, "wh_healthy")
+        world.lanes.finished(*world.started.pop(), seconds=0.01, succeeded=True, overloaded=False)
+        world.offer(50, f"wh_{number}", "slow")
+    assert world.lanes.slow_in_flight >= world.max_in_flight // 4
+    world.offer(1, "wh_healthy")
+    world.clock.now += 0.5
+    assert world.offer(3, "wh_healthy") == [Verdict.TAKEN] * 3
+
+
+def test_slow_lanes_take_turns():
+    """Of slow lanes with a backlog each gets slots of the share in time; none keeps its own for ever."""
+    world = Endpoints(max_in_flight=64)
+    names = [f"wh_{number}" for number in range(16)]
+    for name in names:
+        world.slow(name, name)
+    seen = set()
+    for name in names:
+        for _ in range(200):
+            world.lanes.hold(world.delivery(name, name))
+    for _ in range(400):
+        world.clock.now += 0.25
+        world.offer(1, "wh_healthy", "good")
+        world.lanes.tick()
+        seen |= {delivery.subscription_id for delivery, _ in world.started}
+        over = [each for each in world.started if world.clock.now - each[0].started_at >= 2]
+        world.started = [each for each in world.started if each not in over]
+        for delivery, lane in over:
+            world.lanes.finished(delivery, lane, seconds=2.0, succeeded=True, overloaded=False)
+    assert set(names) <= seen
