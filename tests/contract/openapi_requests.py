@@ -67,8 +67,11 @@ def _now_ms() -> int:
 
 def _mend_times(sent: dict[str, Any], latest_ms: int | None) -> None:
     since, until, expires = (_time(sent.get(name)) for name in ("since", "until", "expires_at"))
-    if since is not None and until is not None and (since >= until or (latest_ms is not None and since >= latest_ms)):
-        sent["since"], sent["until"] = _SINCE, _UNTIL
+    is_late = since is not None and latest_ms is not None and since >= latest_ms
+    if is_late or (since is not None and until is not None and since >= until):
+        sent["since"] = _SINCE
+        if until is not None:
+            sent["until"] = _UNTIL
     if expires is not None and expires <= _now_ms() + 3_600_000:
         sent["expires_at"] = _FAR
 
