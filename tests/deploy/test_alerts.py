@@ -1,0 +1,120 @@
+"""The alert rules: Prometheus takes them, each fires and resolves, and each says where to read on."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dispatcher.metrics import Metrics, instruments, statistics_of
+
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "deploy" / "alerts.yaml"
+CASES = Path(__file__).parent / "alerts.test.yaml"
+RUNBOOK = ROOT / "deploy" / "RUNBOOK.md"
+
+
+def rules():
+    """Give all rules, alerts and recorded ones."""
+    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+def alerts():
+    """Give the alerts by name."""
+    found = {rule["alert"]: rule for rule in rules() if "alert" in rule}
+    assert len(found) == sum("alert" in rule for rule in rules()), "two alerts have one name"
+    return found
+
+
+def anchors(text):
+    """Give the anchors of a page's headings, as they are made where Markdown is shown."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def known(expression):
+    """Say which of the metrics that an expression names there are none of."""
+    names = {name for each in instruments() for name in _series(each)}
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    return set(re.findall(r"\bdispatcher[_:][a-z0-9_:]+", re.sub(r'"[^"]*"', "", expression))) - names - recorded
+
+
+def _series(instrument):
+    suffixes = ("_bucket", "_sum", "_count") if instrument.type == "histogram" else ("",)
+    return [f"{instrument.name}{suffix}" for suffix in suffixes]
+
+
+def test_prometheus_takes_the_rules(promtool):
+    """Every rule is one that Prometheus loads."""
+    assert f"{len(rules())} rules found" in promtool("check", "rules", "--lint-fatal", str(RULES))
+
+
+def test_every_alert_fires_and_resolves_where_it_should(promtool):
+    """In Prometheus's own trial runs each alert fires with its labels and text, and is gone when its cause is."""
+    assert "SUCCESS" in promtool("test", "rules", str(CASES))
+
+
+def test_each_alert_has_a_trial_in_which_it_fires_and_one_in_which_it_resolves():
+    """No alert is without a trial run in which it is quiet, then fires, then resolves."""
+    cases = yaml.safe_load(CASES.read_text())
+    tried = set()
+    for case in cases["tests"]:
+        trials = case["alert_rule_test"]
+        fires = [index for index, trial in enumerate(trials) if trial["exp_alerts"]]
+        assert len(fires) == 1, case["name"]
+        name = trials[fires[0]]["alertname"]
+        assert [trial["alertname"] for trial in (trials[0], trials[-1])] == [name, name], case["name"]
+        assert not trials[0]["exp_alerts"], f"{case['name']}: nothing shows that it isn't always there"
+        assert not trials[-1]["exp_alerts"], f"{case['name']}: nothing shows that it resolves"
+        tried.add(name)
+    assert tried == set(alerts())
+
+
+def test_each_alert_says_where_to_read_on():
+    """Each has a severity, a summary and a heading of its own in the runbook, which has no others."""
+    headings = anchors(RUNBOOK.read_text())
+    linked = set()
+    for name, rule in alerts().items():
+        assert rule["labels"]["severity"] in {"page", "ticket"}
+        assert rule["annotations"]["summary"]
+        page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+        assert (ROOT / page, anchor) == (RUNBOOK, name.lower())
+        linked.add(anchor)
+    assert headings - {"runbook"} == linked
+
+
+def test_links_of_the_runbook_lead_somewhere():
+    """Whatever the runbook points to, a file or a heading, is there."""
+    for target in re.findall(r"\]\(([^)]+)\)", RUNBOOK.read_text()):
+        page, _, anchor = target.partition("#")
+        text = (RUNBOOK.parent / page).read_text() if page else RUNBOOK.read_text()
+        assert not anchor or anchor in anchors(text), target
+
+
+def test_rules_ask_for_metrics_that_there_are():
+    """Each metric in a rule is in the catalogue, or is recorded by another rule."""
+    assert {name for rule in rules() for name in known(rule["expr"])} == set()
+    assert known("sum(dispatcher_surprise_total)") == {"dispatcher_surprise_total"}
+
+
+def test_no_alert_is_on_the_records_of_delay_topics():
+    """Records wait on delay topics by design: the one rule on records leaves the own topics out."""
+    on_records = [rule["expr"] for rule in rules() if "consumer_lag_records" in rule["expr"]]
+    assert on_records
+    for expression in on_records:
+        (pattern,) = re.findall(r'topic!~"([^"]+)"', expression)
+        for topic in ("webhooks.retry.1m", "prod.hooks.retry.6h", "webhooks.overflow", "webhooks.replay"):
+            assert re.fullmatch(pattern, topic)
+        assert not re.fullmatch(pattern, "events.retry-later")
+
+
+@pytest.mark.parametrize("tiers", [(), ("1m", "6h")], ids=["api", "worker"])
+def test_prometheus_likes_the_page(promtool, tiers):
+    """Prometheus's linter finds no fault with the names, labels and help texts of a page with every kind of metric."""
+    metrics = Metrics(tiers)
+    metrics.rebalances.labels("source").inc()
+    metrics.set_lag({("events", 0): 3})
+    metrics.gauge("in_flight_deliveries", lambda: 1)
+    metrics.labelled_gauge("lane_latency_seconds", lambda: statistics_of([0.1, 0.2]))
+    metrics.labelled_gauge("lane_limit_requests", lambda: statistics_of([1, 2]))
+    assert promtool("check", "metrics", page=metrics.page().decode()) == ""
