@@ -1,5 +1,6 @@
 """The manifests: structure, names and settings; no cluster is needed, and none has run them."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -256,3 +257,31 @@ def test_kustomize_makes_one_set_of_them(folder):
         assert each["metadata"]["namespace"] == "webhooks"
     assert ("replicas" in deployments["dispatcher-worker"]["spec"]) is (folder == "base")
     assert len(made) == len(documents()) + 1 + (folder == "keda")
+
+
+def test_a_folder_of_ones_own_changes_what_is_its_own(tmp_path):
+    """The folder that the README shows puts its own image and addresses in the place of the examples."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not on the PATH, so kustomize was not tried")
+    _, _, behind = (KUBERNETES.parent / "README.md").read_text().partition("Make a folder of your own:\n\n```yaml\n")
+    shown, _, _ = behind.partition("```")
+    folder = os.path.relpath(KUBERNETES / "base", tmp_path)
+    text = shown.replace("../webhook-dispatcher/deploy/kubernetes/base", folder)
+    text = text.replace("newName: …, newTag: …", 'newName: mine, newTag: "7"').replace("SERVERS=…", "SERVERS=mine:9")
+    assert "…" not in text
+    (tmp_path / "kustomization.yaml").write_text(text)
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    made = list(yaml.safe_load_all(done.stdout))
+    (settings,) = [each["data"] for each in made if each["kind"] == "ConfigMap"]
+    (base,) = kustomization()["configMapGenerator"]
+    assert settings == {
+        **dict(each.split("=", 1) for each in base["literals"]),
+        "DISPATCHER_KAFKA_BOOTSTRAP_SERVERS": "mine:9",
+    }
+    images = {
+        each["spec"]["template"]["spec"]["containers"][0]["image"] for each in made if each["kind"] == "Deployment"
+    }
+    assert images == {"mine:7"}
