@@ -2,10 +2,13 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from dispatcher.app.merging import PageMerger, WorkerPage
+from dispatcher.app.metrics_page import _about
 from dispatcher.metrics import Metrics, statistics_of
 from tests.deploy.queries import ALERTS, known_names, metrics_in, rules
 
@@ -91,13 +94,38 @@ def test_no_alert_is_on_the_records_of_delay_topics():
         assert not re.fullmatch(pattern, "events.retry-later")
 
 
-@pytest.mark.parametrize("tiers", [(), ("1m", "6h")], ids=["api", "worker"])
-def test_prometheus_likes_the_page(promtool, tiers):
-    """Prometheus's linter finds no fault with the names, labels and help texts of a page with every kind of metric."""
+def page_of(tiers):
+    """Make a page with every kind of metric."""
     metrics = Metrics(tiers)
     metrics.rebalances.labels("source").inc()
     metrics.set_lag({("events", 0): 3})
     metrics.gauge("in_flight_deliveries", lambda: 1)
     metrics.labelled_gauge("lane_latency_seconds", lambda: statistics_of([0.1, 0.2]))
     metrics.labelled_gauge("lane_limit_requests", lambda: statistics_of([1, 2]))
-    assert promtool("check", "metrics", page=metrics.page().decode()) == ""
+    return metrics.page().decode()
+
+
+@pytest.mark.parametrize("tiers", [(), ("1m", "6h")], ids=["api", "worker"])
+def test_prometheus_likes_the_page(promtool, tiers):
+    """Prometheus's linter finds no fault with the names, labels and help texts of a page with every kind of metric."""
+    assert promtool("check", "metrics", page=page_of(tiers)) == ""
+
+
+def test_prometheus_likes_the_page_of_several_workers(promtool):
+    """Nor does it with the merged page, on which a worker's start is that of its newest process."""
+    merger = PageMerger()
+    pages = [WorkerPage(1, 1, page_of(["1m"])), WorkerPage(2, 1, page_of(["1m"]))]
+    workers = [SimpleNamespace(number=1, incarnation=1), SimpleNamespace(number=2, incarnation=2)]
+    merger.merge(pages, _about(workers, pages))
+    newer = page_of(["1m"]).replace(
+        "dispatcher_process_start_time_seconds 1", "dispatcher_process_start_time_seconds 2"
+    )
+    pages[1] = WorkerPage(2, 2, newer)
+    merged = merger.merge(pages, _about(workers, pages))
+    assert promtool("check", "metrics", page=merged) == ""
+    started = re.findall(r'^dispatcher_process_start_time_seconds\{worker="(\d)"\} (\d)', merged, re.MULTILINE)
+    assert started == [("1", "1"), ("2", "2")]
+    assert 'dispatcher_worker_restarts_total{worker="2"} 1' in merged
+    assert set(re.findall(r"^# TYPE (\S+)", merged, re.MULTILINE)) <= known_names() | {
+        name.removesuffix("_count") for name in known_names()
+    }
