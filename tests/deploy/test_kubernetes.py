@@ -164,6 +164,7 @@ def test_selectors_take_their_own_pods():
     for name, each in of_kind("PodDisruptionBudget").items():
         assert {other for other in labels if selects(each["spec"]["selector"], labels[other])} == {name}
         assert each["spec"]["maxUnavailable"] < of_kind("Deployment")[name]["spec"]["replicas"]
+        assert each["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
     assert of_kind("PodDisruptionBudget").keys() == labels.keys()
     for name, each in of_kind("Service").items():
         assert each["spec"]["selector"] == labels[name]
