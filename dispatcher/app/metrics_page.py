@@ -9,16 +9,17 @@ import orjson
 
 from dispatcher.app.merging import PageMerger, WorkerPage
 from dispatcher.app.supervisor import WorkerProcess
+from dispatcher.metrics import WORKER_RESTARTS, WORKER_UP
 
 SCRAPE_SECONDS = 1.0
 _OK = 200
 
-_ABOUT_WORKERS = """\
-# HELP dispatcher_worker_up 1 where the worker answered this scrape, else 0.
-# TYPE dispatcher_worker_up gauge
-{up}# HELP dispatcher_worker_restarts_total Times that the worker was started again after it died.
-# TYPE dispatcher_worker_restarts_total counter
-{restarts}"""
+_ABOUT_WORKERS = f"""\
+# HELP {WORKER_UP[0]} {WORKER_UP[1]}
+# TYPE {WORKER_UP[0]} gauge
+{{up}}# HELP {WORKER_RESTARTS[0]} {WORKER_RESTARTS[1]}
+# TYPE {WORKER_RESTARTS[0]} counter
+{{restarts}}"""
 
 
 class MetricsPage:
@@ -95,10 +96,9 @@ class MetricsPage:
 
 
 def _about(workers: Sequence[WorkerProcess], pages: Sequence[WorkerPage]) -> str:
-    up = "".join(f'dispatcher_worker_up{{worker="{page.number}"}} {int(page.text is not None)}\n' for page in pages)
+    up = "".join(f'{WORKER_UP[0]}{{worker="{page.number}"}} {int(page.text is not None)}\n' for page in pages)
     restarts = "".join(
-        f'dispatcher_worker_restarts_total{{worker="{worker.number}"}} {max(worker.incarnation - 1, 0)}\n'
-        for worker in workers
+        f'{WORKER_RESTARTS[0]}{{worker="{worker.number}"}} {max(worker.incarnation - 1, 0)}\n' for worker in workers
     )
     return _ABOUT_WORKERS.format(up=up, restarts=restarts)
 

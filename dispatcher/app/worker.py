@@ -131,11 +131,12 @@ class Worker:
         )
         self._consumers: list[KafkaConsumer] = []
         self._add_roles()
-        self.metrics.gauge("index_subscriptions", "Subscriptions in memory", lambda: self._feed.size)
-        self.metrics.gauge(
-            "index_staleness_seconds", "Age of the last proof that the index is current", self._staleness
+        self.metrics.gauge("index_subscriptions", lambda: self._feed.size)
+        self.metrics.gauge("index_staleness_seconds", self._staleness)
+        self.metrics.gauge("index_broken_documents", lambda: self._feed.broken)
+        self.metrics.labelled_gauge(
+            "ready", lambda: {name: float(problem is None) for name, problem in self._checks().items()}
         )
-        self.metrics.gauge("index_broken_documents", "Stored webhooks that can't be read", lambda: self._feed.broken)
 
     def stop(self) -> None:
         """Begin to end: finish or hand over what is in flight, then return from `run`."""
@@ -196,6 +197,9 @@ class Worker:
 
     async def readiness(self) -> Mapping[str, str | None]:
         """Say of each part what keeps it from being ready; None where nothing does."""
+        return self._checks()
+
+    def _checks(self) -> Mapping[str, str | None]:
         waiting = [role.name for role in self.pipeline.roles if not role.joined]
         return {
             "index": None if self._is_fresh() else "the subscriptions are not loaded, or are stale",

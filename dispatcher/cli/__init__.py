@@ -19,6 +19,7 @@ COMMANDS = {
     "backfill": ("dispatcher.cli.backfill:backfill", "Send a webhook the events of a time that it never got."),
     "receive": ("dispatcher.cli.roles:receive", "Show and verify the webhooks that arrive: an endpoint to try with."),
     "openapi": ("dispatcher.cli.openapi:openapi", "Print the REST API's OpenAPI document."),
+    "metrics": ("dispatcher.cli.metrics:metrics", "List every metric of the metrics page."),
     "settings": ("dispatcher.cli.settings:settings", "Show the settings as they hold."),
     "demo": ("dispatcher.cli.roles:demo", "Tell the whole story in a terminal, in under a minute."),
 }

@@ -18,7 +18,7 @@ class OffsetTracker:
         self._position = position
         self._committed = position
         # Insertion order is offset order, as records come in ascending offsets.
-        self._open: dict[int, None] = {}
+        self._open: dict[int, int] = {}
         self._floor = position
 
     def __len__(self) -> int:
@@ -35,15 +35,19 @@ class OffsetTracker:
         """How many offsets lie between the lowest incomplete one and the position."""
         return self._position - self.committable()
 
-    def begin(self, offset: int) -> None:
+    def begin(self, offset: int, since_ms: int = 0) -> None:
         """Note that a record was read and has work to do.
+
+        Args:
+            offset: Its offset.
+            since_ms: Since when it could have been worked on, unix milliseconds; 0: not known.
 
         Raises:
             ValueError: The offset is below one that was read before: a fault of the caller.
         """
         if offset < self._position:
             raise ValueError(f"offset {offset} was read already; the position is {self._position}")
-        self._open[offset] = None
+        self._open[offset] = since_ms
         self._position = offset + 1
 
     def complete(self, offset: int) -> None:
@@ -63,6 +67,10 @@ class OffsetTracker:
         if self._floor not in self._open:
             self._floor = next(iter(self._open))
         return self._floor
+
+    def oldest_ms(self) -> int:
+        """Return since when the lowest incomplete record could have been worked on; 0: not known, or there is none."""
+        return self._open.get(self.committable(), 0)
 
     def to_commit(self) -> int | None:
         """Return the offset to commit, or None where it was committed already."""

@@ -109,7 +109,7 @@ class SourceIntake:
             self._events["undecodable"] += 1
             return None
         size = size_of(record)
-        work = RecordWork(state, record.offset, size, self._window)
+        work = RecordWork(state, record.offset, size, self._window, record.timestamp)
         origin = origin_of(record)
         if size > self._max_event_bytes:
             self._events["undecodable"] += 1
@@ -153,8 +153,16 @@ class OwnIntake:
         self._settlement = settlement
         self._window = window
 
-    def take(self, record: ConsumedRecord | UnreadableRecord, state: PartitionState, owner: Owner) -> Delivery | None:
+    def take(
+        self, record: ConsumedRecord | UnreadableRecord, state: PartitionState, owner: Owner, due: int = 0
+    ) -> Delivery | None:
         """Take up a record.
+
+        Args:
+            record: The record.
+            state: Its partition.
+            owner: The role that read it.
+            due: When it was due, unix milliseconds; 0: when it was written.
 
         Returns:
             Its delivery; None where it can't be read, and is on its way to the dead-letter topic.
@@ -162,7 +170,7 @@ class OwnIntake:
         if isinstance(record, UnreadableRecord):
             refuse_unreadable(record, state, self._window, self._settlement)
             return None
-        work = RecordWork(state, record.offset, size_of(record), self._window)
+        work = RecordWork(state, record.offset, size_of(record), self._window, due or record.timestamp)
         try:
             found = decode_headers(record.headers)
             event = decode(record.value, record.headers, found.origin, found.workspace_id)

@@ -12,7 +12,7 @@ from dispatcher.core.matching import SubscriptionIndex
 from dispatcher.core.model import RetryTier, Subscription
 from dispatcher.core.sealing import Keyring
 from dispatcher.core.topics import TopicNames
-from dispatcher.metrics import Metrics, quantiles
+from dispatcher.metrics import Metrics, statistics_of
 from dispatcher.pipeline.attempts import Attempts, RequestTemplates
 from dispatcher.pipeline.endpoint_health import EndpointHealth, HealthOutside
 from dispatcher.pipeline.intake import OwnIntake, SourceIntake
@@ -37,6 +37,7 @@ from dispatcher.ports import (
 log = structlog.get_logger(__name__)
 
 _BACK_OFF_SECONDS = 1.0
+_TIER = "retry."
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,29 +251,25 @@ class Pipeline:
 
     def _show_gauges(self, window: Window) -> None:
         metrics = self._metrics
-        metrics.gauge("in_flight_deliveries", "Requests under way", lambda: self.lanes.in_flight)
-        metrics.gauge("queued_deliveries", "Deliveries that wait in their lane", lambda: self.lanes.queued)
-        metrics.gauge("held_deliveries", "Deliveries of own topics that wait for their lane", lambda: self.lanes.held)
-        metrics.gauge(
-            "slow_in_flight_deliveries", "Requests under way to slow endpoints", lambda: self.lanes.slow_in_flight
-        )
-        metrics.labelled_gauge("lanes", "Lanes that work or are remembered", "state", self.lanes.count_states)
+        lanes = self.lanes
+        metrics.gauge("in_flight_deliveries", lambda: lanes.in_flight)
+        metrics.gauge("queued_deliveries", lambda: lanes.queued)
+        metrics.gauge("held_deliveries", lambda: lanes.held)
+        metrics.gauge("slow_in_flight_deliveries", lambda: lanes.slow_in_flight)
+        metrics.labelled_gauge("lanes", lanes.count_states)
+        metrics.labelled_gauge("lane_limit_requests", lambda: statistics_of(lane.limit.current for lane in lanes.known))
         metrics.labelled_gauge(
-            "lane_limit_requests",
-            "Requests that a lane may have under way, over all lanes",
-            "quantile",
-            lambda: quantiles(lane.limit.current for lane in self.lanes.known),
+            "lane_latency_seconds", lambda: statistics_of(lane.limit.latency_seconds for lane in lanes.known)
         )
-        metrics.labelled_gauge(
-            "lane_latency_seconds",
-            "Smoothed duration of a lane's attempts, over all lanes",
-            "quantile",
-            lambda: quantiles(lane.limit.latency_seconds for lane in self.lanes.known),
-        )
-        metrics.gauge("held_event_bytes", "Payload bytes still needed", lambda: window.held_bytes)
-        metrics.gauge("unlogged_outcomes", "Outcomes not in the delivery log yet", lambda: len(self.buffer))
-        metrics.gauge(
-            "incomplete_records",
-            "Records being worked on",
-            lambda: sum(role.incomplete for role in self.roles),
-        )
+        metrics.gauge("held_event_bytes", lambda: window.held_bytes)
+        metrics.gauge("unlogged_outcomes", lambda: len(self.buffer))
+        metrics.gauge("incomplete_records", lambda: sum(role.incomplete for role in self.roles))
+        metrics.labelled_gauge("consumer_lag_seconds", lambda: self._behind(tiers=False))
+        metrics.labelled_gauge("retry_overdue_seconds", lambda: self._behind(tiers=True))
+
+    def _behind(self, *, tiers: bool) -> dict[str, float]:
+        return {
+            role.name.removeprefix(_TIER): role.behind_seconds
+            for role in self.roles
+            if role.name.startswith(_TIER) is tiers
+        }

@@ -155,6 +155,16 @@ class Role:
         """How many records are being worked on."""
         return sum(len(state.tracker) for state in self._partitions.values())
 
+    @property
+    def behind_seconds(self) -> float:
+        """Age of the first unfinished record of the partition that is furthest behind; of a tier's, since it was due.
+
+        What Kafka has and was not fetched yet isn't in it; 0 where nothing waits.
+        """
+        now_ms = self._engine.clock.now_ms()
+        since = (state.waits_since_ms for state in self._partitions.values())
+        return max(0, now_ms - min((each for each in since if each > 0), default=now_ms)) / 1000
+
     async def run(self) -> None:
         """Join the group and work until `stop` is called.
 
@@ -299,7 +309,7 @@ class Role:
             if expansion is not None:
                 self._expansions.begin(expansion)
             return
-        delivery = self._intake.take(record, state, self)
+        delivery = self._intake.take(record, state, self, due)
         if delivery is not None:
             if self._lateness is not None and due:
                 self._lateness.observe((now_ms - due) / 1000)

@@ -118,6 +118,19 @@ class PartitionState:
         """What is to stand beside its last commit: a former owner's open end stays open until it is looked through."""
         return self.open_note if len(self.tracker) or self.lookups_left else CLEAN
 
+    @property
+    def waits_since_ms(self) -> int:
+        """Since when its first unfinished record could have been worked on, unix milliseconds; 0: not known, or none.
+
+        That is when it was written, or is due; a time to come where what is held isn't due yet.
+        """
+        if len(self.tracker):
+            return self.tracker.oldest_ms()
+        if not self.hold:
+            return 0
+        due, record = self.hold[0]
+        return due or (0 if isinstance(record, UnreadableRecord) else record.timestamp)
+
     def end(self, window: Window) -> None:
         """End the assignment: incomplete records are somebody else's now.
 
@@ -138,11 +151,14 @@ class RecordWork:
         offset: Its offset.
         size_bytes: What it takes of the window.
         window: Where that is given back.
+        since_ms: Since when it could have been worked on, unix milliseconds; 0: not known.
     """
 
     __slots__ = ("_open", "_window", "expanding", "offset", "partition", "size_bytes")
 
-    def __init__(self, partition: PartitionState, offset: int, size_bytes: int, window: Window) -> None:
+    def __init__(
+        self, partition: PartitionState, offset: int, size_bytes: int, window: Window, since_ms: int = 0
+    ) -> None:
         self.partition = partition
         self.offset = offset
         self.size_bytes = size_bytes
@@ -151,7 +167,7 @@ class RecordWork:
         self.expanding = False
         window.held_bytes += size_bytes
         partition.working_bytes += size_bytes
-        partition.tracker.begin(offset)
+        partition.tracker.begin(offset, since_ms)
 
     def add(self, deliveries: int) -> None:
         """Note that the record stands for so many more deliveries."""

@@ -13,7 +13,9 @@ from dispatcher.metrics import (
     REPLAY_RESULTS,
     Histogram,
     Metrics,
-    quantiles,
+    instruments,
+    label_values,
+    statistics_of,
 )
 
 TIERS = ("1m", "5m")
@@ -64,7 +66,7 @@ def used() -> Metrics:
     metrics.rebalances.labels("source").inc()
     metrics.commit_failures.labels("overflow").inc()
     metrics.set_lag({("events", 0): 12, ("events", 1): 0})
-    metrics.gauge("in_flight", "Deliveries in flight", lambda: 7)
+    metrics.gauge("in_flight_deliveries", lambda: 7)
     return metrics
 
 
@@ -88,7 +90,7 @@ def test_the_page_says_what_was_counted():
     assert sample(metrics, "dispatcher_overflow_spilled_total") == 1
     assert sample(metrics, "dispatcher_rebalances_total", role="source") == 1
     assert sample(metrics, "dispatcher_consumer_lag_records", topic="events", partition="0") == 12
-    assert sample(metrics, "dispatcher_in_flight") == 7
+    assert sample(metrics, "dispatcher_in_flight_deliveries") == 7
 
 
 def test_every_instrument_is_named_and_explained():
@@ -152,10 +154,10 @@ def test_a_gauge_is_read_at_each_scrape():
     """A gauge shows the value of now, and registering its name again replaces it."""
     metrics = Metrics()
     values = iter([1.0, 2.0])
-    metrics.gauge("in_flight", "Deliveries in flight", lambda: next(values))
-    assert [sample(metrics, "dispatcher_in_flight") for _ in range(2)] == [1.0, 2.0]
-    metrics.gauge("in_flight", "Deliveries in flight", lambda: 9)
-    assert sample(metrics, "dispatcher_in_flight") == 9
+    metrics.gauge("in_flight_deliveries", lambda: next(values))
+    assert [sample(metrics, "dispatcher_in_flight_deliveries") for _ in range(2)] == [1.0, 2.0]
+    metrics.gauge("in_flight_deliveries", lambda: 9)
+    assert sample(metrics, "dispatcher_in_flight_deliveries") == 9
 
 
 def test_two_workers_count_apart():
@@ -168,13 +170,52 @@ def test_two_workers_count_apart():
 def test_labelled_gauges_are_read_at_a_scrape():
     """A gauge with a label shows what its values are when somebody looks."""
     metrics, values = Metrics(), {"a": 1.0}
-    metrics.labelled_gauge("lanes", "Lanes", "state", lambda: values)
+    metrics.labelled_gauge("lanes", lambda: values)
     assert b'dispatcher_lanes{state="a"} 1.0' in metrics.page()
     values["a"] = 2.0
     assert b'dispatcher_lanes{state="a"} 2.0' in metrics.page()
 
 
-def test_quantiles_are_values_that_occurred():
-    """Quantiles name the least, the middle and the greatest; of nothing there are none."""
-    assert quantiles(range(101)) == {"0": 0, "0.5": 50, "0.99": 99, "1": 100}
-    assert quantiles([]) == {}
+def test_statistics_are_values_that_occurred():
+    """The least, the middle, the 99th of a hundred and the greatest are told; of nothing there are none."""
+    assert statistics_of(range(101)) == {"min": 0, "median": 50, "p99": 99, "max": 100}
+    assert statistics_of([]) == {}
+
+
+def test_a_gauge_that_the_catalogue_does_not_have_is_refused():
+    """A gauge of another name, or with a label where none is meant, raises instead of standing there unexplained."""
+    with pytest.raises(KeyError):
+        Metrics().gauge("surprise", lambda: 1)
+    with pytest.raises(ValueError, match="state"):
+        Metrics().gauge("lanes", lambda: 1)
+    with pytest.raises(ValueError, match="no label"):
+        Metrics().labelled_gauge("in_flight_deliveries", dict)
+
+
+def test_the_catalogue_has_what_is_on_the_page():
+    """Each metric of a page stands in the catalogue, with its type and labels, and no `_created` beside it."""
+    catalogue = {each.name: each for each in instruments()}
+    assert len(catalogue) == len(instruments())
+    for name, family in families(used()).items():
+        found = catalogue[f"{name}_total" if family.type == "counter" else name]
+        assert (found.type, found.meaning) == (family.type, family.documentation) or "process" in name
+        for one in family.samples:
+            assert set(one.labels) - {"le"} == set(found.labels), one
+    assert b"_created" not in used().page()
+
+
+def test_names_tell_units_and_labels_are_explained():
+    """Counters, and nothing else, end in `_total`; every label's values are told; none is what Prometheus reserves."""
+    told = label_values()
+    for each in instruments():
+        assert each.name.endswith("_total") is (each.type == "counter")
+        assert each.type != "histogram" or each.name.endswith("_seconds")
+        assert set(each.labels) <= set(told) - {"le", "quantile", "job", "instance"}
+    assert set(told) == {label for each in instruments() for label in each.labels} | {"le"}
+
+
+def test_the_page_tells_when_its_process_started():
+    """A restart can be told from the page: the process's start, its CPU time and its memory stand there."""
+    page = Metrics().page().decode()
+    for name in ("start_time_seconds", "cpu_seconds_total", "resident_memory_bytes", "open_fds"):
+        assert float(page.partition(f"\ndispatcher_process_{name} ")[2].split()[0]) > 0

@@ -4,6 +4,7 @@ import re
 from ipaddress import ip_network
 from pathlib import Path
 
+from dispatcher.cli.metrics import markdown as metrics_catalogue
 from dispatcher.cli.settings import markdown
 from dispatcher.core import addresses
 
@@ -28,3 +29,8 @@ def test_an_egress_proxy_is_told_what_the_guard_refuses():
         if network.version == 6 and not network.subnet_of(public):
             continue  # outside of what the text leaves open
         assert any(network.version == other.version and network.subnet_of(other) for other in told), network
+
+
+def test_the_catalogue_of_metrics_is_that_of_the_code():
+    """The catalogue of metrics is the generated one (dispatcher metrics --markdown > deploy/METRICS.md)."""
+    assert (README.parent / "deploy" / "METRICS.md").read_text() == metrics_catalogue() + "\n"

@@ -135,3 +135,19 @@ def test_a_complete_record_leaves_nothing_behind():
         tracker.complete(offset)
     assert (len(tracker), tracker.committable(), tracker.span) == (1, 0, 10_000)
     assert len(tracker._open) == 1
+
+
+def test_the_oldest_is_the_lowest_incomplete():
+    """Since when something waits is told of the lowest incomplete record, whatever completes behind it; 0 of none."""
+    tracker = OffsetTracker(5)
+    assert tracker.oldest_ms() == 0
+    for offset, since_ms in ((5, 700), (6, 600), (9, 900)):
+        tracker.begin(offset, since_ms)
+    tracker.complete(6)
+    assert tracker.oldest_ms() == 700
+    tracker.complete(5)
+    assert tracker.oldest_ms() == 900
+    tracker.complete(9)
+    assert tracker.oldest_ms() == 0
+    tracker.begin(10)
+    assert tracker.oldest_ms() == 0
