@@ -18,6 +18,7 @@ from dispatcher.core.outcome_records import delivery_finished
 from dispatcher.core.records import BadRecord, DeliveryRecord, bad_record_headers, encode_headers
 from dispatcher.core.topics import TopicNames
 from dispatcher.metrics import Metrics
+from dispatcher.pipeline.failure_log import FailureLog
 from dispatcher.pipeline.log_buffer import LogBuffer
 from dispatcher.pipeline.work import Delivery, RecordWork
 from dispatcher.ports import OutgoingRecord, RecordProducer, RejectedRecordError
@@ -64,6 +65,7 @@ class Settlement:
         self._fatal = fatal
         self._circuit_wait_ms = circuit_wait_ms
         self._outcomes = outcomes
+        self._failures = FailureLog()
         self.producing = 0
 
     def attempted(self, delivery: Delivery, response: Response, outcome: Outcome, now_ms: int) -> None:
@@ -91,6 +93,7 @@ class Settlement:
                 entry.next_attempt_at_ms = due.not_before_ms
                 record = self._record(delivery, made=delivery.attempt, not_before_ms=due.not_before_ms)
                 record.http_status, record.error = response.status, entry.error
+                self._failures.failed(entry, due.tier.name)
                 self._metrics.retries.counts[due.tier.name] += 1
                 self._produce(delivery, self._names.retry(due.tier), record, entry, now_ms)
             case DeadLetter(reason):
@@ -214,6 +217,7 @@ class Settlement:
     ) -> None:
         entry.status = DeliveryStatus.FAILED
         entry.reason = reason.value
+        self._failures.failed(entry)
         record = self._record(delivery, made=made, reason=reason.value)
         record.http_status, record.error = status, entry.error
         self._produce(delivery, self._names.dead_letter, record, entry, entry.at_ms)
