@@ -38,7 +38,6 @@ END_SECONDS = 2.0
 """How long the last spans may take when the worker ends: it must be gone in time, whatever the collector does."""
 
 _ROOT = Context()
-_FAILED_FROM = 400
 _OWN = "dispatcher"
 
 
@@ -65,7 +64,7 @@ class OtelSpanOfStep:
         if matches is not None:
             span.set_attribute(f"{_OWN}.matches", matches)
         if error:
-            span.set_attribute("error.type", str(status) if status >= _FAILED_FROM else error.partition(":")[0])
+            span.set_attribute("error.type", str(status) if status else error.partition(":")[0])
             span.set_status(Status(StatusCode.ERROR, error))
         span.end()
 

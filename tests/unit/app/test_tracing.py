@@ -14,9 +14,10 @@ from dispatcher.app import tracing
 from dispatcher.app.connections import tracer_of
 from dispatcher.app.tracing import OtelTracer, exporting_tracer
 from dispatcher.core.errors import SettingsError
+from dispatcher.core.exchange import SendFailure
 from dispatcher.core.sealing import SealPurpose, binding
 from dispatcher.settings import KafkaSettings, MongoSettings, Settings
-from tests.fakes.http import answer
+from tests.fakes.http import answer, failure
 from tests.unit.pipeline.conftest import _quick, worlds
 from tests.unit.pipeline.world import KEYRING, WORKSPACE, delivery_id, event_bytes, eventually, subscription
 
@@ -197,6 +198,24 @@ async def test_no_span_holds_a_secret(worlds, exporter, tracer):
     assert "a.example.com" in shown
     for hidden in ("key-of-wh-a", "s3cret", "st4tic", "t0ken", "qu3ry"):
         assert hidden not in shown
+
+
+@pytest.mark.parametrize(
+    ("came", "kind"),
+    [(answer(302), "302"), (answer(503), "503"), (failure(SendFailure.TIMEOUT), "timeout"), (answer(204), None)],
+)
+async def test_failures_are_told_apart_by_few_words(worlds, exporter, tracer, came, kind):
+    """`error.type` is a status code or a kind of failure, of which there are few; a success has none."""
+    world = worlds("1h", tracer=tracer)
+    world.index.put(subscription("wh_a"))
+    world.sender.answers = lambda _sent: came
+    world.add_source()
+    await world.start()
+    publish(world, SAMPLED)
+    await eventually(lambda: len(world.log.documents) == 1)
+    (span,) = [span for span in exporter.get_finished_spans() if span.name == "attempt 1"]
+    assert span.attributes.get("error.type") == kind
+    assert (span.status.status_code is StatusCode.ERROR) == (kind is not None)
 
 
 @pytest.mark.parametrize("value", [f"01-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-03"])
