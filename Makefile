@@ -46,7 +46,9 @@ lock: install ## resolve the dependencies again, newest first
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --upgrade pyproject.toml -o deploy/requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --upgrade pyproject.toml --extra local --group dev -o deploy/requirements-dev.lock
+	  --upgrade pyproject.toml --extra otel -o deploy/requirements-otel.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --upgrade pyproject.toml --extra local --extra otel --group dev -o deploy/requirements-dev.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --upgrade --group build -o deploy/requirements-build.lock
 

@@ -14,7 +14,7 @@ from dispatcher.core.dead_letters import DeadLetter, DeadLetterFilter
 from dispatcher.core.delivery_log import FailedFilter, LogEntry, LoggedDelivery, LoggedState
 from dispatcher.core.endpoint_health import FailingEndpoint, HealthNote
 from dispatcher.core.exchange import Request, Response
-from dispatcher.core.model import ReadHeaders, RecordHeaders, Subscription, Webhook
+from dispatcher.core.model import Event, ReadHeaders, RecordHeaders, Subscription, Webhook
 from dispatcher.core.reruns import ReplayJob, SourceSpan
 from dispatcher.core.sealing import SealPurpose
 
@@ -36,6 +36,48 @@ class Sender(Protocol):
 
     def send(self, request: Request, done: Callable[[Response], None]) -> None:
         """Send a request; `done` is called exactly once, from the loop, never from within this call."""
+
+
+class Span(Protocol):
+    """One step of a delivery in a distributed trace; it is told of once it has ended.
+
+    Attributes:
+        traceparent: What makes the next step its child (W3C Trace Context).
+    """
+
+    @property
+    def traceparent(self) -> str:
+        """See the class."""
+
+    def end(self, *, status: int = 0, matches: int | None = None, error: str = "") -> None:
+        """End it now.
+
+        Args:
+            status: The status code that came; 0: none.
+            matches: How many subscriptions an event goes to; None: that isn't what the step is about.
+            error: What went wrong, in words; empty: nothing.
+        """
+
+
+class Tracer(Protocol):
+    """Follows events through this process; see `dispatcher.app.tracing`. Nothing here waits.
+
+    Each method begins a span below `traceparent`, the header's value of what led to it, or None; it returns None where
+    that trace isn't recorded, and the value is then passed on as it stands.
+    """
+
+    def match(self, event: Event) -> Span | None:
+        """Begin to look for the subscriptions of an event that was read from a source topic."""
+
+    def attempt(
+        self, traceparent: str | None, event: Event, subscription: Subscription, delivery_id: str, number: int
+    ) -> Span | None:
+        """Begin an attempt, from 1."""
+
+    def produce(
+        self, traceparent: str | None, topic: str, event: Event, subscription_id: str, delivery_id: str
+    ) -> Span | None:
+        """Begin to put a delivery on one of the own topics."""
 
 
 @dataclass(slots=True)

@@ -149,3 +149,4 @@ class Settings:
     log: LogSettings = field(default_factory=LogSettings)
     auto_disable_days: int = 5
     local_dir: Path = Path(".local")
+    tracing: bool = False

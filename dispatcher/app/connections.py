@@ -1,7 +1,7 @@
 """Connections built from the settings, each closed at the end of its `async with`."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from dispatcher.app.clock import SystemClock, draw
 from dispatcher.core.addresses import AddressPolicy
@@ -13,6 +13,7 @@ from dispatcher.mongo.audit import MongoAudit
 from dispatcher.mongo.client import Connection, connect, ensure_indexes
 from dispatcher.operations.api_keys import ApiKeys
 from dispatcher.operations.audit import Audit
+from dispatcher.ports import Tracer
 from dispatcher.settings import Settings
 
 RECORD_MARGIN_BYTES = 65_536
@@ -42,6 +43,26 @@ async def mongo_connection(settings: Settings) -> AsyncIterator[Connection]:
         yield connection
     finally:
         connection.close()
+
+
+@contextmanager
+def tracer_of(settings: Settings) -> Iterator[Tracer | None]:
+    """Give what makes spans, or None where none are wanted.
+
+    Raises:
+        SettingsError: They are wanted, and OpenTelemetry isn't installed.
+    """
+    if not settings.tracing:
+        yield None
+        return
+    try:
+        # Not a dependency: it and what it needs are imported only where it is asked for.
+        from dispatcher.app.tracing import exporting_tracer  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        missing = f"DISPATCHER_TRACING is true, but {error.name} isn't installed"
+        raise SettingsError([f"{missing}: pip install 'webhook-dispatcher[otel]', or set it to false"]) from None
+    with exporting_tracer() as tracer:
+        yield tracer
 
 
 def producer_of(settings: Settings) -> KafkaProducer:

@@ -17,7 +17,7 @@ import uvloop
 from dispatcher.api.health import make_operations_app
 from dispatcher.app.child import ControlChannel
 from dispatcher.app.clock import SystemClock, draw
-from dispatcher.app.connections import kafka_producer, mongo_connection, sender_of
+from dispatcher.app.connections import kafka_producer, mongo_connection, sender_of, tracer_of
 from dispatcher.app.logging import configure
 from dispatcher.app.open_files import allow_open_files
 from dispatcher.app.replays import WorkerReplays
@@ -45,6 +45,7 @@ from dispatcher.operations.audit import Audit
 from dispatcher.operations.catalogue import load_catalogue
 from dispatcher.operations.disabling import AuditedSubscriptions
 from dispatcher.pipeline.pipeline import Limits, Outside, Pipeline
+from dispatcher.ports import Tracer
 from dispatcher.settings import DEAD_LETTER, Settings
 
 log = structlog.get_logger(__name__)
@@ -70,6 +71,7 @@ class Worker:
         producer: Kafka's producer.
         catalogue: The event types that are known.
         former_tiers: Tiers that are no longer configured and whose topics are to be emptied.
+        tracer: Makes spans; None: there are none.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Worker:
         producer: KafkaProducer,
         catalogue: Catalogue,
         former_tiers: tuple[RetryTier, ...] = (),
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._connection = connection
@@ -105,6 +108,7 @@ class Worker:
                 self._clock,
                 MongoEndpointHealth(connection.endpoint_health, connection.deliveries),
                 stored_webhooks,
+                tracer,
             ),
             self.index,
             Keyring(settings.encryption_keys),
@@ -358,13 +362,14 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
     """Connect everything that a worker needs.
 
     Raises:
-        SettingsError: The event catalogue is wrong.
+        SettingsError: The event catalogue is wrong, or what spans need is not installed.
         TopicsError: The own topics are missing or wrong.
         UnavailableError: Kafka or MongoDB is out of reach.
         MisconfiguredError: Kafka refuses the credentials.
     """
     catalogue = load_catalogue(settings.catalogue.schemas_dir)
     async with AsyncExitStack() as stack:
+        tracer = stack.enter_context(tracer_of(settings))
         connection = await stack.enter_async_context(mongo_connection(settings))
         if problems := await topics.check(settings.kafka, settings.topics):
             raise TopicsError(problems)
@@ -372,7 +377,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
         producer = await stack.enter_async_context(kafka_producer(settings))
         if former:
             log.warning("tiers that are no longer configured are emptied", tiers=[tier.name for tier in former])
-        yield Worker(settings, connection, producer, catalogue, tuple(former))
+        yield Worker(settings, connection, producer, catalogue, tuple(former), tracer)
 
 
 async def serve_worker(

@@ -369,6 +369,13 @@ SETTINGS: tuple[Setting, ...] = (
         "lowest level of the process's own log: debug, info, warning or error",
         "info",
     ),
+    Setting(
+        "TRACING",
+        "tracing",
+        v.boolean,
+        "whether workers send spans to OpenTelemetry, as its OTEL_ variables say; needs the extra otel",
+        "false",
+    ),
 )
 
 

@@ -30,9 +30,11 @@ HTTP_STATUS = "dispatcher-http-status"
 ERROR = "dispatcher-error"
 REPLAY_ID = "dispatcher-replay-id"
 
+TRACEPARENT = "traceparent"
+
 MAX_ERROR_BYTES = 256
 
-_KEPT = frozenset({"content-type", "traceparent"})
+_KEPT = frozenset({"content-type", TRACEPARENT})
 _MAX_MS = 253_402_300_799_999  # the last millisecond of year 9999
 _MAX_INT32 = 2**31 - 1
 _MAX_INT64 = 2**63 - 1
@@ -111,6 +113,12 @@ def kept_headers(headers: ReadHeaders) -> RecordHeaders:
             if (name.startswith("ce_") or name.lower() in _KEPT) and value is not None
         ]
     )
+
+
+def with_traceparent(headers: RecordHeaders, traceparent: str) -> RecordHeaders:
+    """Return an event's headers with this trace context, in place of whatever they had."""
+    others = [header for header in headers if header[0].lower() != TRACEPARENT]
+    return (*others, (TRACEPARENT, traceparent.encode()))
 
 
 def encode_headers(record: DeliveryRecord, kept: ReadHeaders) -> RecordHeaders:

@@ -115,7 +115,9 @@ class RequestTemplate:
             self._echoes = EchoMask([*self._opened_secrets(), self._opened_api_key() or ""])
         return self._echoes.masked(body)
 
-    def render(self, event: Event, delivery_id: str, attempt: int, now_ms: int) -> Request:
+    def render(
+        self, event: Event, delivery_id: str, attempt: int, now_ms: int, traceparent: str | None = None
+    ) -> Request:
         """Return the request of one attempt, signed now.
 
         Args:
@@ -123,6 +125,7 @@ class RequestTemplate:
             delivery_id: `del_…`.
             attempt: Number of this attempt, from 1.
             now_ms: Unix milliseconds: `webhook-timestamp`, and which overlapping secrets still sign.
+            traceparent: Sent in place of the event's own; None: that one is, where it has one.
         """
         body = body_of(event, self._format, self._content_type)
         keys = [key for key, expires_at_ms in self._keys if expires_at_ms is None or now_ms < expires_at_ms]
@@ -132,7 +135,8 @@ class RequestTemplate:
         delivery = delivery_id.encode()
         timestamp = b"%d" % (now_ms // 1000)
         digest, standard = signatures(keys, delivery, timestamp, body)
-        trace = b"" if event.traceparent is None else b"\r\ntraceparent: " + event.traceparent.encode()
+        traceparent = traceparent or event.traceparent
+        trace = b"" if traceparent is None else b"\r\ntraceparent: " + traceparent.encode()
         head = (
             b"%b%b\r\nX-Webhook-Signature: sha256=%b\r\nX-Signature-256: sha256=%b\r\nX-Signature: %b\r\n"
             b"webhook-id: %b\r\nwebhook-timestamp: %b\r\nwebhook-signature: %b\r\n"

@@ -12,7 +12,7 @@ from dispatcher.core.errors import InvalidUrlError, SealError
 from dispatcher.core.exchange import Response, SendFailure
 from dispatcher.core.matching import SubscriptionIndex
 from dispatcher.core.model import DeadLetterReason, RetryTier, Status, Subscription
-from dispatcher.core.outcome import DELIVERED, DeadLetter, classify, is_overloaded, is_success
+from dispatcher.core.outcome import DELIVERED, DeadLetter, classify, describe, is_overloaded, is_success
 from dispatcher.core.rendering import RequestTemplate, unsendable
 from dispatcher.core.sealing import Keyring
 from dispatcher.metrics import Metrics
@@ -21,7 +21,7 @@ from dispatcher.pipeline.lane import Lane
 from dispatcher.pipeline.lanes import Lanes
 from dispatcher.pipeline.settlement import Settlement
 from dispatcher.pipeline.work import Delivery
-from dispatcher.ports import Clock, Sender
+from dispatcher.ports import Clock, Sender, Tracer
 
 log = structlog.get_logger(__name__)
 
@@ -80,6 +80,7 @@ class Attempts:
         disable: Disables a subscription whose endpoint is gone.
         wake: Called when an answer came, when room may have come.
         health: Told of endpoints that fail; None: nobody is.
+        tracer: Told of attempts; None: nobody is.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Attempts:
         disable: Disable,
         wake: Callable[[], None],
         health: EndpointHealth | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._index = index
         self._templates = templates
@@ -105,6 +107,7 @@ class Attempts:
         self._disable = disable
         self._wake = wake
         self._health = health
+        self._tracer = tracer
         self._failing = set[str]() if health is None else health.failing
         self.lanes: Lanes | None = None
 
@@ -140,18 +143,30 @@ class Attempts:
             cast("Lanes", self.lanes).meet(lane, subscription)
         if lane.breaker.is_open and not self._may_probe(delivery, subscription, lane, now_ms):
             return False
+        traceparent = None if self._tracer is None else self._trace(delivery, subscription)
         try:
             template = self._templates.of(subscription)
-            request = template.render(delivery.event, delivery.id, delivery.attempt, now_ms)
+            request = template.render(delivery.event, delivery.id, delivery.attempt, now_ms, traceparent)
         except (InvalidUrlError, SealError, ValueError) as error:
             if delivery.probe:
                 delivery.probe = False
                 lane.breaker.probe_unused()
-            self._settle(delivery, subscription, _unsendable(error, subscription.id))
+            response = _unsendable(error, subscription.id)
+            if delivery.span is not None:
+                delivery.span.end(error=describe(response))
+            self._settle(delivery, subscription, response)
             return False
         delivery.in_flight = True
         self._sender.send(request, partial(self._answered, delivery, template, lane))
         return True
+
+    def _trace(self, delivery: Delivery, subscription: Subscription) -> str | None:
+        """Begin an attempt's span; return what its endpoint is to know of it."""
+        event = delivery.event
+        tracer = cast("Tracer", self._tracer)
+        span = tracer.attempt(event.traceparent, event, subscription, delivery.id, delivery.attempt)
+        delivery.span = span
+        return None if span is None else span.traceparent
 
     def _may_probe(self, delivery: Delivery, subscription: Subscription, lane: Lane, now_ms: int) -> bool:
         """Say whether an attempt may find out about an open circuit; where it may not, its step is settled."""
@@ -171,6 +186,8 @@ class Attempts:
         if response.body:
             response.body = template.without_secrets(response.body)
         delivery.in_flight = False
+        if delivery.span is not None:
+            delivery.span.end(status=response.status, error=describe(response))
         succeeded = is_success(response)
         cast("Lanes", self.lanes).finished(
             delivery,

@@ -15,7 +15,7 @@ from dispatcher.core.records import BadRecord, DeliveryRecord, decode_headers, k
 from dispatcher.metrics import Metrics
 from dispatcher.pipeline.settlement import Settlement
 from dispatcher.pipeline.work import Delivery, Owner, PartitionState, RecordWork, Window, origin_of
-from dispatcher.ports import ConsumedRecord, UnreadableRecord
+from dispatcher.ports import ConsumedRecord, Tracer, UnreadableRecord
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +73,7 @@ class SourceIntake:
         catalogue: The event types that are known; None checks nothing.
         refuses_off_catalogue: Whether an event that the catalogue doesn't know, or whose `data` its schema rejects,
             is a dead letter; else it is only counted.
+        tracer: Told of the matching; None: nobody is.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class SourceIntake:
         catalogue: Catalogue | None = None,
         *,
         refuses_off_catalogue: bool = False,
+        tracer: Tracer | None = None,
     ) -> None:
         self._index = index
         self._settlement = settlement
@@ -96,6 +98,7 @@ class SourceIntake:
         self._catalogue = catalogue
         self._off_catalogue = metrics.off_catalogue.counts
         self._refuses_off_catalogue = refuses_off_catalogue
+        self._tracer = tracer
         self._check_data = None if catalogue is None else self._check
 
     def take(self, record: ConsumedRecord | UnreadableRecord, state: PartitionState) -> Expansion | None:
@@ -124,7 +127,11 @@ class SourceIntake:
             kept = kept_headers(record.headers)
             self._settlement.bad_record(work, BadRecord(origin, error.reason, str(error)), record.value, kept)
             return None
+        span = None if self._tracer is None else self._tracer.match(event)
         matches = self._index.match(event.workspace_id, event.type)
+        if span is not None:
+            event.traceparent = span.traceparent
+            span.end(matches=len(matches))
         if not matches:
             self._events["unmatched"] += 1
             work.done()

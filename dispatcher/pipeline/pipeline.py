@@ -31,6 +31,7 @@ from dispatcher.ports import (
     RecordProducer,
     Sender,
     SubscriptionLookup,
+    Tracer,
     WebhookReader,
 )
 
@@ -42,7 +43,10 @@ _TIER = "retry."
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What the pipeline needs of the outside; without `health` and `webhooks` no endpoint's failures are followed."""
+    """What the pipeline needs of the outside; without `health` and `webhooks` no endpoint's failures are followed.
+
+    Without `tracer` no spans are made.
+    """
 
     sender: Sender
     producer: RecordProducer
@@ -51,6 +55,7 @@ class Outside:
     clock: Clock
     health: EndpointHealthStore | None = None
     webhooks: WebhookReader | None = None
+    tracer: Tracer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,14 @@ class Pipeline:
         window = Window()
         self.buffer = LogBuffer(outside.delivery_log, metrics, self._wake)
         self.settlement = Settlement(
-            names, outside.producer, self.buffer, metrics, fatal, limits.circuit_wait_ms, outcomes=limits.outcomes
+            names,
+            outside.producer,
+            self.buffer,
+            metrics,
+            fatal,
+            limits.circuit_wait_ms,
+            outcomes=limits.outcomes,
+            tracer=outside.tracer,
         )
         self.health = self._health_of(names)
         attempts = Attempts(
@@ -125,6 +137,7 @@ class Pipeline:
             self._disable,
             self._wake,
             self.health,
+            outside.tracer,
         )
         self._lane_clock = LaneClock(self._tick)
         self.lanes = Lanes(
@@ -153,6 +166,7 @@ class Pipeline:
             self._limits.default_workspace,
             self._limits.catalogue,
             refuses_off_catalogue=self._limits.refuses_off_catalogue,
+            tracer=self._outside.tracer,
         )
         return self._add(Role("source", consumer, intake, self._engine))
 

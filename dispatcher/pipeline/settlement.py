@@ -7,6 +7,7 @@ has it. Nothing else completes a record.
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import structlog
 
@@ -15,12 +16,13 @@ from dispatcher.core.exchange import Response
 from dispatcher.core.model import DeadLetterReason, RecordHeaders
 from dispatcher.core.outcome import DeadLetter, Delivered, Outcome, Retry, describe
 from dispatcher.core.outcome_records import delivery_finished
-from dispatcher.core.records import BadRecord, DeliveryRecord, bad_record_headers, encode_headers
+from dispatcher.core.records import BadRecord, DeliveryRecord, bad_record_headers, encode_headers, with_traceparent
 from dispatcher.core.topics import TopicNames
 from dispatcher.metrics import Metrics
+from dispatcher.pipeline.failure_log import FailureLog
 from dispatcher.pipeline.log_buffer import LogBuffer
 from dispatcher.pipeline.work import Delivery, RecordWork
-from dispatcher.ports import OutgoingRecord, RecordProducer, RejectedRecordError
+from dispatcher.ports import OutgoingRecord, RecordProducer, RejectedRecordError, Span, Tracer
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +42,7 @@ class Settlement:
         fatal: Told of what no trying again can mend; ends the process.
         circuit_wait_ms: How long a last attempt waits for an open circuit.
         outcomes: Whether each finished delivery is also written to the outcomes topic.
+        tracer: Told of what goes to an own topic; None: nobody is.
 
     Attributes:
         producing: How many deliveries and bad records wait for their produce to be acknowledged, or for their
@@ -56,6 +59,7 @@ class Settlement:
         circuit_wait_ms: int = 3_600_000,
         *,
         outcomes: bool = False,
+        tracer: Tracer | None = None,
     ) -> None:
         self._names = names
         self._producer = producer
@@ -64,6 +68,8 @@ class Settlement:
         self._fatal = fatal
         self._circuit_wait_ms = circuit_wait_ms
         self._outcomes = outcomes
+        self._tracer = tracer
+        self._failures = FailureLog()
         self.producing = 0
 
     def attempted(self, delivery: Delivery, response: Response, outcome: Outcome, now_ms: int) -> None:
@@ -91,6 +97,7 @@ class Settlement:
                 entry.next_attempt_at_ms = due.not_before_ms
                 record = self._record(delivery, made=delivery.attempt, not_before_ms=due.not_before_ms)
                 record.http_status, record.error = response.status, entry.error
+                self._failures.failed(entry, due.tier.name)
                 self._metrics.retries.counts[due.tier.name] += 1
                 self._produce(delivery, self._names.retry(due.tier), record, entry, now_ms)
             case DeadLetter(reason):
@@ -214,6 +221,7 @@ class Settlement:
     ) -> None:
         entry.status = DeliveryStatus.FAILED
         entry.reason = reason.value
+        self._failures.failed(entry)
         record = self._record(delivery, made=made, reason=reason.value)
         record.http_status, record.error = status, entry.error
         self._produce(delivery, self._names.dead_letter, record, entry, entry.at_ms)
@@ -256,9 +264,14 @@ class Settlement:
         spread: bool = False,
     ) -> None:
         event = delivery.event
+        kept, span = event.headers, None
         delivery.role.active.discard(delivery)
+        if self._tracer is not None:
+            kept, span = self._trace(delivery, topic)
 
         def placed() -> None:
+            if span is not None:
+                span.end()
             if entry is None:
                 delivery.work.done()
                 return
@@ -267,10 +280,20 @@ class Settlement:
             self.log(delivery, entry)
 
         def refused() -> None:
+            if span is not None:
+                span.end(error="Kafka refuses the record")
             self._produce_pointer(delivery, record, entry or _entry(delivery, now_ms))
 
-        outgoing = OutgoingRecord(topic, record.key, event.value, encode_headers(record, event.headers), spread)
+        outgoing = OutgoingRecord(topic, record.key, event.value, encode_headers(record, kept), spread)
         self._place(outgoing, delivery.work, placed, refused)
+
+    def _trace(self, delivery: Delivery, topic: str) -> tuple[RecordHeaders, Span | None]:
+        """Begin the span of a produce; return it with the headers that make the next step its child."""
+        event = delivery.event
+        traceparent = event.traceparent if delivery.span is None else delivery.span.traceparent
+        tracer = cast("Tracer", self._tracer)
+        span = tracer.produce(traceparent, topic, event, delivery.subscription_id, delivery.id)
+        return (event.headers if span is None else with_traceparent(event.headers, span.traceparent)), span
 
     def _produce_pointer(self, delivery: Delivery, record: DeliveryRecord, entry: LogEntry) -> None:
         """Dead-letter a delivery whose event Kafka will not take any more: its coordinates, without the bytes."""

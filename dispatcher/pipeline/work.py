@@ -9,7 +9,7 @@ from typing import Protocol
 
 from dispatcher.core.model import Event, Origin, Subscription
 from dispatcher.core.offsets import OffsetTracker
-from dispatcher.ports import CommitPoint, ConsumedRecord, UnreadableRecord
+from dispatcher.ports import CommitPoint, ConsumedRecord, Span, UnreadableRecord
 
 OPEN = "open"
 """Commit metadata of a partition that somebody works on: after a crash, its records may be done in part.
@@ -212,6 +212,7 @@ class Delivery:
         held: True while it waits for its lane beyond that lane's queue.
         probe: True for an attempt that is to find out whether its lane's circuit may close.
         started_at: When its attempt began, by the lane clock.
+        span: Its attempt in a trace; None where that isn't recorded, and before.
         given_away: True once the delivery was handed over: what its attempt brings changes nothing any more.
     """
 
@@ -227,6 +228,7 @@ class Delivery:
         "probe",
         "role",
         "run",
+        "span",
         "started_at",
         "subscription",
         "subscription_id",
@@ -252,3 +254,4 @@ class Delivery:
         self.held = False
         self.probe = False
         self.started_at = 0.0
+        self.span: Span | None = None

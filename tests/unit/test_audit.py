@@ -83,6 +83,9 @@ def test_everything_that_is_asked_for_is_locked_with_hashes():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = {"requirements.lock": project["project"]["dependencies"]}
     wanted["requirements-dev.lock"] = [*wanted["requirements.lock"], *project["dependency-groups"]["dev"]]
+    extras = project["project"]["optional-dependencies"]
+    wanted["requirements-otel.lock"] = [*wanted["requirements.lock"], *extras["otel"]]
+    wanted["requirements-dev.lock"] += [*extras["local"], *extras["otel"]]
     wanted["requirements-build.lock"] = project["dependency-groups"]["build"]
     for name, packages in wanted.items():
         text = (ROOT / "deploy" / name).read_text()

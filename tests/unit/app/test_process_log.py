@@ -8,7 +8,10 @@ import pytest
 import structlog
 
 from dispatcher.app.logging import RepeatFilter, configure, configure_for_command
+from dispatcher.core.delivery_log import DeliveryStatus
+from dispatcher.pipeline import failure_log
 from dispatcher.settings import LogSettings
+from tests.unit.mongo.samples import entry
 
 
 @pytest.fixture(autouse=True)
@@ -125,6 +128,19 @@ def test_the_filter_forgets_what_is_long_gone():
     for number in range(5000):
         repeat.filter(logging.LogRecord("n", logging.WARNING, "p", 1, f"message {number}", (), None))
     assert len(repeat._seen) <= 1024
+
+
+def test_failed_attempts_of_several_webhooks_are_told_of_side_by_side(monkeypatch):
+    """The bound on equal warnings doesn't take one webhook's failure for another's, and a line is one JSON object."""
+    stream = io.StringIO()
+    configure(LogSettings(), stream=stream, monotonic=lambda: 0.0)
+    monkeypatch.setattr(failure_log, "log", structlog.get_logger("dispatcher.test"))
+    failures = failure_log.FailureLog()
+    for number in range(20):
+        failures.failed(entry(number % 2, subscription_id=f"wh_{number % 2}", status=DeliveryStatus.FAILED), "1m")
+    found = lines(stream)
+    assert [line["webhook_id"] for line in found] == ["wh_0", "wh_1"] * 3
+    assert found[0].items() >= {"event": "attempt failed", "level": "info", "next": "dead_letter"}.items()
 
 
 def test_a_short_command_leaves_the_talking_to_its_own_sentence():

@@ -61,6 +61,7 @@ GOOD = [
     ("DELIVERY_RETENTION_DAYS", "1", 1),
     ("LOG_FORMAT", "JSON", "json"),
     ("LOG_LEVEL", "debug", "debug"),
+    ("TRACING", "true", True),
 ]
 
 BAD = [
@@ -137,6 +138,7 @@ BAD = [
     ("LOCAL_DIR", "a\0b", "control character"),
     ("LOG_FORMAT", "xml", "console"),
     ("LOG_LEVEL", "trace", "warning"),
+    ("TRACING", "otlp", "true or false"),
 ]
 
 

@@ -19,6 +19,7 @@ from dispatcher.core.records import (
     encode_headers,
     error_bytes,
     kept_headers,
+    with_traceparent,
 )
 
 NAMES = {
@@ -211,3 +212,10 @@ def test_deliveries_of_one_subscription_share_a_key():
 def test_a_due_time_that_says_nothing_is_now(value, due):
     """Whatever stands in the header, a null included, a record has a due time."""
     assert due_ms((("x", None), (records.NOT_BEFORE_MS, value))) == due
+
+
+def test_one_trace_context_takes_the_place_of_another():
+    """However the publisher wrote the header's name, there is one trace context afterwards; the rest stays."""
+    before = (("Traceparent", b"00-1"), ("ce_id", b"1"), ("traceparent", b"00-2"))
+    assert with_traceparent(before, "00-3") == (("ce_id", b"1"), ("traceparent", b"00-3"))
+    assert with_traceparent((), "00-3") == (("traceparent", b"00-3"),)

@@ -55,8 +55,9 @@ class World:
     """Everything that one worker has, and the world around it; failures of endpoints are followed where asked for."""
 
     def __init__(
-        self, *tiers: str, broker: MemoryBroker | None = None, follows_health: bool = False, **limits: Any
-    ) -> None:
+        self, *tiers: str, broker: MemoryBroker | None = None, follows_health: bool = False,
+        tracer: Any = None, **limits: Any,
+    ) -> None:  # fmt: skip
         self.broker = broker or MemoryBroker([])
         self.history = self.broker.history
         self.producer = MemoryProducer(self.broker)
@@ -72,7 +73,7 @@ class World:
         self.gate_open = True
         self.health = MemoryEndpointHealth(self.clock)
         self.webhooks = MemoryWebhookStates()
-        outside = Outside(self.sender, self.producer, self.log, self.subscriptions, self.clock)
+        outside = Outside(self.sender, self.producer, self.log, self.subscriptions, self.clock, tracer=tracer)
         if follows_health:
             outside = replace(outside, subscriptions=self.webhooks, health=self.health, webhooks=self.webhooks)
         self.pipeline = Pipeline(
