@@ -1,8 +1,9 @@
 """What endpoints that hang, or take 9 s, cost fifty healthy ones; and endpoints that take 100 ms."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from tests.bench.publisher import Make
 from tests.bench.rig import Deployment, Drained, Rig, drain, event, peak_mib
 
 HEALTHY = 50
@@ -11,7 +12,6 @@ TAKING_LONG = 200
 WAITING = 100
 LOAD = 0.4
 STEADY_SECONDS = 30.0
-Make = Callable[[int], bytes]
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,16 @@ def healthy(number: int) -> bytes:
     return event(number, f"healthy.{number % HEALTHY}", is_timed=True)
 
 
-def mixed_with(group: str, endpoints: int) -> Make:
-    """Make events of which every second one goes to a broken endpoint."""
+def mixed(number: int, *, group: str, endpoints: int) -> bytes:
+    """Make an event; every second one is for a broken endpoint."""
+    if number % 2:
+        return healthy(number)
+    return event(number, f"{group}.{number // 2 % endpoints}")
 
-    def make(number: int) -> bytes:
-        if number % 2:
-            return healthy(number)
-        return event(number, f"{group}.{number // 2 % endpoints}")
 
-    return make
+def events_beside(broken: tuple[str, int] | None) -> Make:
+    """Say how events are made, with broken endpoints or without."""
+    return partial(mixed, group=broken[0], endpoints=broken[1]) if broken else healthy
 
 
 async def show_isolation(rig: Rig, events: int) -> None:
@@ -94,8 +95,7 @@ async def saturated(rig: Rig, events: int, broken: tuple[str, int] | None) -> Dr
     """Work off a backlog; the rate is that of the healthy ones."""
     async with rig.deployment("full") as deployment:
         await prepare(deployment, broken)
-        make = mixed_with(*broken) if broken else healthy
-        await deployment.publish(map(make, range(events * 2 if broken else events)))
+        await deployment.publish(map(events_beside(broken), range(events * 2 if broken else events)))
         async with deployment.worker() as process:
             return await drain(rig, events, [process], "ok")
 
@@ -107,8 +107,7 @@ async def steady(rig: Rig, per_second: float, broken: tuple[str, int] | None) ->
         async with deployment.worker() as process:
             await deployment.awake()
             await rig.reset()
-            make = mixed_with(*broken) if broken else healthy
-            count = await deployment.offer(make, per_second, STEADY_SECONDS)
+            count = await deployment.offer(events_beside(broken), per_second, STEADY_SECONDS)
             due = count // 2 if broken else count
             at_end = (await rig.counts())["ok"].requests
             await rig.reached(due, "ok")

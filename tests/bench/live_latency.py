@@ -15,7 +15,8 @@ from dispatcher.core.delivery_id import DeliveryIds
 from dispatcher.core.model import DeadLetterReason, Origin
 from dispatcher.core.records import DeliveryRecord, encode_headers
 from dispatcher.core.topics import group_of
-from tests.bench.rig import DEADLINE_SECONDS, TICK_SECONDS, Count, Deployment, Rig, event
+from tests.bench.publisher import TICK_SECONDS
+from tests.bench.rig import DEADLINE_SECONDS, Count, Deployment, Rig, event
 
 PER_SECOND = 200
 QUIET_SECONDS = 20.0

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from dispatcher.core.sealing import Keyring
 from dispatcher.mongo.webhook_documents import document_of
@@ -69,10 +70,7 @@ async def show_flood(rig: Rig, flood: Flood) -> None:
 async def quiet_latency(deployment: Deployment, turn: int) -> tuple[float, float]:
     """Offer the quiet tenant's events; return its p50 and p99 in milliseconds."""
     await deployment.rig.reset()
-
-    def make(number: int) -> bytes:
-        return event(number, "quiet", "quiet", prefix=f"quiet{turn}", is_timed=True)
-
+    make = partial(event, event_type="quiet", workspace="quiet", prefix=f"quiet{turn}", is_timed=True)
     count = await deployment.offer(make, QUIET_PER_SECOND, SECONDS)
     await deployment.rig.reached(count, "ok")
     seen = (await deployment.rig.counts())["ok"]
@@ -91,10 +89,7 @@ async def make_loud(deployment: Deployment, flood: Flood) -> None:
 
 async def make_noise(deployment: Deployment, flood: Flood) -> None:
     """Publish the loud tenant's events."""
-
-    def make(number: int) -> bytes:
-        return event(number, "loud", "loud", prefix="loud")
-
+    make = partial(event, event_type="loud", workspace="loud", prefix="loud")
     if flood.events_per_second:
         await deployment.offer(make, flood.events_per_second, SECONDS)
     else:

@@ -1,6 +1,7 @@
 """Retries: a backlog that is due beside new events, and how late they are when their tier isn't saturated."""
 
 import time
+from functools import partial
 
 from dispatcher.core.delivery_id import DeliveryIds
 from dispatcher.core.model import Origin
@@ -29,14 +30,14 @@ async def show_due_backlog(rig: Rig, backlog: int = BACKLOG) -> None:
         async with deployment.worker() as process:
             await deployment.awake()
             await rig.reset()
-            count = await deployment.offer(lambda number: event(number, is_timed=True), QUIET_PER_SECOND, QUIET_SECONDS)
+            count = await deployment.offer(partial(event, is_timed=True), QUIET_PER_SECOND, QUIET_SECONDS)
             await rig.reached(count, "new")
             quiet = (await rig.counts())["new"]
             await put_retries(deployment, old.subscription.id, range(backlog))
             await rig.reset()
             began, cpu = time.perf_counter(), cpu_seconds(process)
             count = await deployment.offer(
-                lambda number: event(number, prefix="busy", is_timed=True), QUIET_PER_SECOND, QUIET_SECONDS
+                partial(event, prefix="busy", is_timed=True), QUIET_PER_SECOND, QUIET_SECONDS
             )
             cpu, seconds = cpu_seconds(process) - cpu, time.perf_counter() - began
             await rig.reached(count, "new")

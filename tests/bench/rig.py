@@ -29,10 +29,10 @@ from dispatcher.local import LocalStack, start_local
 from dispatcher.mongo.webhooks import MongoWebhooks
 from dispatcher.operations.webhooks import Webhooks
 from dispatcher.settings import Settings
+from tests.bench.publisher import TICK_SECONDS, Make, offer_steadily
 from tests.bench.send_loop import running_receiver
 
 DEADLINE_SECONDS = 600
-TICK_SECONDS = 0.005
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,9 @@ class Deployment:
             for event in events:
                 await producer.send(self.source, event)
 
-    async def offer(self, make: Callable[[int], bytes], per_second: float, seconds: float) -> int:
-        """Publish at a steady rate; return how many."""
-        async with self.producer(linger_ms=0) as producer:
-            return await steadily(lambda number: producer.send(self.source, make(number)), per_second, seconds)
+    async def offer(self, make: Make, per_second: float, seconds: float) -> int:
+        """Publish at a steady rate, from a process of its own; return how many."""
+        return await offer_steadily(self.rig.stack.kafka_bootstrap, self.source, make, per_second, seconds)
 
     @contextlib.asynccontextmanager
     async def worker(self, **environ: str) -> AsyncIterator[psutil.Process]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from functools import partial
 
 from tests.bench.rig import Rig, drain, event
 from tests.bench.send_loop import measure_send_loop
@@ -44,7 +45,7 @@ async def show_latency(rig: Rig) -> None:
         async with deployment.worker():
             await deployment.awake()
             await rig.reset()
-            count = await deployment.offer(lambda number: event(number, is_timed=True), QUIET_PER_SECOND, QUIET_SECONDS)
+            count = await deployment.offer(partial(event, is_timed=True), QUIET_PER_SECOND, QUIET_SECONDS)
             await rig.reached(count, "hook")
             seen = (await rig.counts())["hook"]
     print(f"latency at {QUIET_PER_SECOND}/s      p50 {seen.latency_ms(0.5):.2f} ms, p99 {seen.latency_ms(0.99):.2f} ms")
