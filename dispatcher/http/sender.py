@@ -17,6 +17,7 @@ from dispatcher.http.answer import fail
 from dispatcher.http.client_tls import TlsContexts
 from dispatcher.http.connection import Connection, Done
 from dispatcher.http.dial import Dialer, Dialling
+from dispatcher.http.dial_queue import DialQueue
 from dispatcher.http.names import Resolver
 from dispatcher.http.pool import Pool, PoolKey
 from dispatcher.http.proxy import parse_egress_proxy
@@ -79,6 +80,7 @@ class Sender:
         self._pool: Pool[Connection] = Pool(clock=clock)
         self._connections: set[Connection] = set()
         self._dials: set[asyncio.Task[Connection]] = set()
+        self._undialled = DialQueue(self._dial)
         self._dialer = Dialer(
             policy,
             self._resolver,
@@ -137,6 +139,8 @@ class Sender:
         while self._count_in_flight() and self._clock() < until:  # noqa: ASYNC110 - counting costs the hot path less
             await asyncio.sleep(_DRAIN_STEP_SECONDS)
         self._aborting = True
+        for _, done, started in self._undialled.clear():
+            done(fail(SendFailure.ABORTED, _ABORTED, (self._clock() - started) * 1000))
         dials = tuple(self._dials)
         for task in dials:
             task.cancel()
@@ -151,14 +155,14 @@ class Sender:
             open=len(self._connections),
             idle=self._pool.idle,
             in_flight=self._count_in_flight(),
-            connecting=len(self._dials),
+            connecting=len(self._undialled) + len(self._dials),
             connects_total=self._connects,
             reused_total=self._reused,
             resent_total=self._resent,
         )
 
     def _count_in_flight(self) -> int:
-        return len(self._dials) + sum(connection.busy for connection in self._connections)
+        return len(self._undialled) + len(self._dials) + sum(connection.busy for connection in self._connections)
 
     # A request without a connection.
 
@@ -166,11 +170,11 @@ class Sender:
         if self._closed:
             self._loop.call_soon(done, fail(SendFailure.ABORTED, _ABORTED, 0))
         else:
-            self._dial(request, done, started)
+            self._undialled.put(request, done, started)
 
     def _resend(self, request: Request, done: Done, started: float) -> None:
         self._resent += 1
-        self._dial(request, done, started)
+        self._undialled.put(request, done, started)
 
     def _dial(self, request: Request, done: Done, started: float) -> None:
         task = self._loop.create_task(self._connect(request, started))

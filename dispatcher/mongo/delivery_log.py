@@ -4,6 +4,7 @@ Commands are sent as they are, with documents that are encoded already. Both kin
 lost by doing without retryable writes.
 """
 
+import asyncio
 import dataclasses
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,8 @@ from dispatcher.mongo.delivery_encoding import encode_entry
 MAX_BATCH_ENTRIES = 1_000
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 MAX_STATES = 500
+ENCODED_AT_ONCE = 100
+"""Entries that are encoded before the loop turns: a millisecond, of which a delivery is made to wait."""
 
 _DUPLICATE_KEY = 11_000
 _MERGE_ROUNDS = 5
@@ -85,7 +88,7 @@ class MongoDeliveryLog:
         firsts = [entry for entry in batch if not entry.run and entry.attempt <= 1]
         later = [entry for entry in batch if entry.run or entry.attempt > 1] if len(firsts) < len(batch) else []
         refused: Refusals = []
-        for entry, code in await self._send(firsts, self._insert):
+        for entry, code in await self._send(firsts, encode_entry):
             if code == _DUPLICATE_KEY:
                 later.append(entry)
             else:
@@ -103,7 +106,7 @@ class MongoDeliveryLog:
         refused: Refusals = []
         for _ in range(_MERGE_ROUNDS):
             again = []
-            for entry, code in await self._send(entries, self._update):
+            for entry, code in await self._send(entries, merge_statement):
                 if code == _DUPLICATE_KEY:
                     again.append(entry)
                 else:
@@ -113,17 +116,17 @@ class MongoDeliveryLog:
             entries = again
         raise UnavailableError("MongoDB keeps refusing merges as duplicates; write the entries again")
 
-    async def _send(self, entries: Sequence[LogEntry], command: Callable[[Sequence[LogEntry]], Document]) -> Refusals:
+    async def _send(self, entries: Sequence[LogEntry], encode: Callable[[LogEntry], Any]) -> Refusals:
         """Send one command for all entries; where it is refused as a whole, halve until the culprit stands alone."""
         if not entries:
             return []
         try:
-            answer = await self._run(command(entries))
+            answer = await self._run(await self._command(entries, encode))
         except (OperationFailure, *_NOT_ENCODABLE) as error:
             if len(entries) == 1:
                 return [(entries[0], getattr(error, "code", None) or 0)]
             half = len(entries) // 2
-            return await self._send(entries[:half], command) + await self._send(entries[half:], command)
+            return await self._send(entries[:half], encode) + await self._send(entries[half:], encode)
         return _refusals(entries, answer)
 
     async def _run(self, command: Document) -> Document:
@@ -141,23 +144,15 @@ class MongoDeliveryLog:
                 answer = await self._database.command(command)
         return answer
 
-    def _insert(self, entries: Sequence[LogEntry]) -> Document:
-        documents = [encode_entry(entry) for entry in entries]
-        return {
-            "insert": self._deliveries.name,
-            "ordered": False,
-            "writeConcern": MAJORITY,
-            "documents": documents,
-        }
-
-    def _update(self, entries: Sequence[LogEntry]) -> Document:
-        statements = [merge_statement(entry) for entry in entries]
-        return {
-            "update": self._deliveries.name,
-            "ordered": False,
-            "writeConcern": MAJORITY,
-            "updates": statements,
-        }
+    async def _command(self, entries: Sequence[LogEntry], encode: Callable[[LogEntry], Any]) -> Document:
+        """Make an insert of first outcomes, or else an update."""
+        encoded: list[Any] = []
+        for start in range(0, len(entries), ENCODED_AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            encoded += map(encode, entries[start : start + ENCODED_AT_ONCE])
+        command, parts = ("insert", "documents") if encode is encode_entry else ("update", "updates")
+        return {command: self._deliveries.name, "ordered": False, "writeConcern": MAJORITY, parts: encoded}
 
 
 def _refusals(entries: Sequence[LogEntry], answer: Document) -> Refusals:

@@ -78,6 +78,18 @@ async def test_closing_before_the_dialling_began_aborts(monkeypatch):
     assert [one.failure for one in answers] == [SendFailure.ABORTED] * 2
 
 
+async def test_closing_aborts_what_waits_for_its_turn_to_dial():
+    """Each of many requests that came at once is counted, and told once that the sender was closed."""
+    sender, answers = Sender(POLICY), []
+    for _ in range(50):
+        sender.send(REQUEST, answers.append)
+    assert (sender.stats().connecting, sender.stats().in_flight) == (50, 50)
+    await sender.close()
+    await asyncio.sleep(0)
+    assert [one.failure for one in answers] == [SendFailure.ABORTED] * 50
+    assert sender.stats().connecting == 0
+
+
 async def test_a_wrong_proxy_setting_is_told_at_once():
     """A proxy setting of another form is an error of the settings, not of the first delivery."""
     with pytest.raises(SettingsError):
