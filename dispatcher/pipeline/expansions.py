@@ -49,10 +49,9 @@ class Expansions:
     Attributes:
         left: How many deliveries this turn may still make.
         is_stuck: True once a delivery found no room in this turn.
-        is_idle: True where nothing of what is under way could be given on in this turn.
     """
 
-    __slots__ = ("_give", "_open", "_owner", "is_idle", "is_stuck", "left")
+    __slots__ = ("_give", "_open", "_owner", "is_stuck", "left")
 
     def __init__(self, owner: Owner, give: Callable[[Delivery], Given]) -> None:
         self._owner = owner
@@ -60,7 +59,6 @@ class Expansions:
         self._open: deque[Expansion] = deque()
         self.left = TURN
         self.is_stuck = False
-        self.is_idle = False
 
     def __len__(self) -> int:
         return len(self._open)
@@ -75,6 +73,11 @@ class Expansions:
         """True while there is place for events that are told to come later."""
         return len(self._open) < MAX_OPEN // 2
 
+    @property
+    def is_idle(self) -> bool:
+        """True while nothing was given on in this turn."""
+        return self.left == TURN
+
     def begin_turn(self) -> None:
         """Go on with what is under way, each event in turn, as long as there is room."""
         self.left = TURN
@@ -85,7 +88,6 @@ class Expansions:
             put_off = 0 if self._go_on(self._open.popleft(), PORTION) else put_off + 1
             if self.left <= TURN // 2 or time.monotonic() >= until:
                 break
-        self.is_idle = self.left == TURN
 
     def begin(self, expansion: Expansion) -> None:
         """Begin with an event; what this turn leaves of it is made in the next ones."""

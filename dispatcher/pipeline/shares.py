@@ -80,14 +80,13 @@ class Shares:
     def is_over(self, lane: Lane, now: float) -> bool:
         """Say whether a lane that isn't known to be fast has its share already, or its workspace has."""
         slow_have_half = self.slow_in_flight >= self._half or self.slow_bytes >= self._window.limit_bytes * SLOW_SHARE
-        if lane.is_slow and slow_have_half and now - self._healthy_at < RECENT_SECONDS:
+        slow_are_over = slow_have_half and now - self._healthy_at < RECENT_SECONDS
+        if lane.is_slow and slow_are_over:
             return True
         held = lane.workspace.long_in_flight
         if held < self._quarter:
             return False
-        if self.others_have_work(lane, now) or (slow_have_half and now - self._healthy_at < RECENT_SECONDS):
-            return True
-        return held >= self._most and len(self.workspaces) > 1
+        return slow_are_over or self.others_have_work(lane, now) or (held >= self._most and len(self.workspaces) > 1)
 
     def others_have_work(self, lane: Lane, now: float) -> bool:
         """Say whether another workspace than a lane's was offered a delivery a moment ago."""
