@@ -8,8 +8,6 @@ import asyncio
 import dataclasses
 import re
 import ssl
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -44,6 +42,7 @@ from tests.contract.endpoints import (
     serving_in_a_thread,
     serving_names,
 )
+from tests.security.attack_form import Attacks, Off
 
 OUTSIDE = AddressPolicy(allow_http=True, allowed_networks=(IPv4Network("127.0.0.1/32"),))
 """Of the loopback the first address stands for the internet, all others for what is inside."""
@@ -51,46 +50,8 @@ INSIDE = "127.0.0.2"
 MANY_BYTES = 2_000_000
 CLIENTS = trustme.CA()
 
-Act = Callable[[Path], Awaitable[bool]]
-Off = Callable[[pytest.MonkeyPatch], None]
-
-
-@dataclass(frozen=True)
-class Attack:
-    """One attack.
-
-    Attributes:
-        name: What is tried.
-        protection: What stops it.
-        where: The module that does.
-        act: Tries it with a folder of its own; says whether it succeeded.
-        off: Takes the protection out.
-    """
-
-    name: str
-    protection: str
-    where: str
-    act: Act
-    off: Off
-
-
-ATTACKS: list[Attack] = []
-
-
-def attack(name: str, *, protection: str, where: str, off: Off) -> Callable[[Act], Act]:
-    """Register an attack."""
-
-    def register(act: Act) -> Act:
-        ATTACKS.append(Attack(name, protection, where, act, off))
-        return act
-
-    return register
-
-
-def markdown() -> str:
-    """Write the attacks as a table: attack, protection, where."""
-    rows = [f"| {each.name} | {each.protection} | `{each.where}` |" for each in ATTACKS]
-    return "\n".join(["| attack | protection | where |", "| --- | --- | --- |", *rows])
+ATTACKS = Attacks()
+attack = ATTACKS.attack
 
 
 async def _ask(request: Request, names: str = "", **options: object):
