@@ -76,6 +76,15 @@ class Visit:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
+    @property
+    def client_name(self) -> str:
+        """The common name in the client's certificate; empty where it showed none."""
+        found = self.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        if not found:
+            return ""
+        subject = x509.load_der_x509_certificate(found).subject
+        return str(subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+
     async def request(self) -> tuple[bytes, bytes]:
         """Read and note one request; raises asyncio.IncompleteReadError where the client closes instead."""
         head = await self.head()
