@@ -26,6 +26,7 @@ MODULES = (
     )),
     "metrics", "mongo/delivery_encoding",
 )  # fmt: skip
+SOURCES = ("dispatcher", "schemas", "pyproject.toml")
 _SETUP = """
 import sys
 from mypyc.build import mypycify
@@ -36,8 +37,25 @@ setup(name="dispatcher", packages=["dispatcher"], ext_modules=mypycify(["--stric
 """
 
 
+def refusal(target: Path) -> str:
+    """Say why no copy may be made in a folder, whose content would be removed; empty where one may.
+
+    Args:
+        target: The folder, resolved.
+    """
+    if any(source.is_relative_to(target) or target.is_relative_to(source) for source in map(ROOT.joinpath, SOURCES)):
+        return f"{target} is, holds or is part of the source, which would be removed: name a folder of its own"
+    earlier = (target / "dispatcher" / "_schemas").is_dir()
+    if target.exists() and not earlier and not (target.is_dir() and not any(target.iterdir())):
+        return f"{target} holds something else than an earlier copy: remove it yourself, or name another folder"
+    return ""
+
+
 def main(target: Path) -> int:
     """Make the copy; return the exit code."""
+    if problem := refusal(target):
+        print(f"{problem}, such as build/compiled", file=sys.stderr)
+        return 1
     if not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))):
         print("no C compiler is found: on Debian and Ubuntu, apt-get install gcc python3-dev", file=sys.stderr)
         return 1
@@ -56,5 +74,5 @@ def main(target: Path) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Compile the modules on a delivery's way.")
-    parser.add_argument("target", type=Path, help="folder for the copy; what is there is removed")
+    parser.add_argument("target", type=Path, help="folder for the copy; an earlier copy there is removed")
     sys.exit(main(parser.parse_args().target.resolve()))

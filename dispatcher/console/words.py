@@ -1,13 +1,14 @@
 """How values are written on pages: times, durations, numbers, statuses."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
 from markupsafe import Markup
 
 from dispatcher.console.form_times import as_local
+from dispatcher.core.catalogue import EventType
 from dispatcher.operations.times import rfc3339
 
 _SECOND_MS = 1000
@@ -115,6 +116,12 @@ def reason(text: str) -> str:
     return text.replace("_", " ")
 
 
+def event_title(event_type: str, types: Mapping[str, EventType]) -> str:
+    """Return what people call an event type; one that the catalogue doesn't hold goes by its name."""
+    entry = types.get(event_type)
+    return event_type if entry is None else entry.title
+
+
 def short(text: str) -> str:
     """Cut an id so that a table stays narrow."""
     return text if len(text) <= 14 else f"{text[:12]}…"  # noqa: PLR2004 - prefix and eight characters
@@ -136,6 +143,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "response_code": response_code,
     "readable": readable,
     "reason": reason,
+    "event_title": event_title,
     "short": short,
     "plural": plural,
     "as_local": as_local,

@@ -203,7 +203,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End the exchange: before the first byte on a reused connection, it is sent once more on a new one."""
         if isinstance(exc, ssl.SSLError):
-            # With TLS 1.3 an endpoint refuses a client certificate after the handshake.
+            # With TLS 1.3 an endpoint refuses a client certificate after the handshake. One that then resets the
+            # connection before the request is written fails the write: its words are lost, and it counts as broken.
             self.tls_problem = explain_tls_error(exc)
         if self._state == _HEADERS and self.requests > 1 and not self._received:
             request, done, started = self._request, self._done, self._started

@@ -36,6 +36,8 @@ from dispatcher.core.urls import parse_endpoint_url
 
 LOOPBACK = AddressPolicy(allow_http=True, allowed_networks=(IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")))
 """What lets a sender reach these endpoints, and nothing else."""
+LINGER_SECONDS = 5.0
+"""How long an endpoint in a thread waits for each of its client's steps, the last of which is to close."""
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 
 
@@ -75,6 +77,15 @@ class Visit:
     number: int
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+
+    @property
+    def client_name(self) -> str:
+        """The common name in the client's certificate; empty where it showed none."""
+        found = self.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        if not found:
+            return ""
+        subject = x509.load_der_x509_certificate(found).subject
+        return str(subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
 
     async def request(self) -> tuple[bytes, bytes]:
         """Read and note one request; raises asyncio.IncompleteReadError where the client closes instead."""
@@ -203,8 +214,13 @@ class Authority:
 
 @contextmanager
 def serving_in_a_thread(context: ssl.SSLContext) -> Iterator[tuple[int, list[bytes]]]:
-    """Serve TLS from a thread, for asyncio's server cuts a failed handshake short of its alert; port and requests."""
+    """Serve TLS from a thread, for asyncio's server cuts a failed handshake short of its alert; port and requests.
+
+    It closes as careful servers do: it first reads to the end. Closed with bytes unread, a connection is reset, and a
+    reset that comes before the client has written its request fails that write, so that the alert is never read.
+    """
     requests: list[bytes] = []
+    tunnels: list[ssl.SSLSocket] = []
     listening = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -213,9 +229,16 @@ def serving_in_a_thread(context: ssl.SSLContext) -> Iterator[tuple[int, list[byt
                 plain, _ = listening.accept()
             except OSError:
                 return
-            with suppress(OSError), plain, context.wrap_socket(plain, server_side=True) as tunnel:
-                requests.append(tunnel.recv(65_536))
-                tunnel.sendall(OK)
+            plain.settimeout(LINGER_SECONDS)
+            with suppress(OSError), context.wrap_socket(plain, True, do_handshake_on_connect=False) as tunnel:
+                tunnels.append(tunnel)
+                with suppress(OSError):
+                    tunnel.do_handshake()
+                    requests.append(tunnel.recv(65_536))
+                    tunnel.sendall(OK)
+                tunnel.shutdown(socket.SHUT_WR)
+                while tunnel.recv(65_536):
+                    pass
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -223,8 +246,12 @@ def serving_in_a_thread(context: ssl.SSLContext) -> Iterator[tuple[int, list[byt
         yield listening.getsockname()[1], requests
     finally:
         listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
+        for tunnel in tunnels:
+            # The client's end may be for the loop to close that waits here.
+            with suppress(OSError):
+                tunnel.shutdown(socket.SHUT_RDWR)
         thread.join()
+        listening.close()
 
 
 def self_signed(name: str, folder: Path) -> ssl.SSLContext:

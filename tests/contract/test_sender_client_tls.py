@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 import trustme
-from cryptography import x509
-from cryptography.x509.oid import NameOID
 
 from dispatcher.core.exchange import ClientCertificate, SendFailure
 from dispatcher.http import client_tls, pool, sender
@@ -70,14 +68,9 @@ class Names:
 
     async def __call__(self, visit: Visit) -> None:
         """Answer every request; note its body, the certificate's common name and the connection's number."""
-        found = visit.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        name = ""
-        if found:
-            subject = x509.load_der_x509_certificate(found).subject
-            name = str(subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
         while True:
             _, body = await visit.request()
-            self.seen.append((body.decode(), name, visit.number))
+            self.seen.append((body.decode(), visit.client_name, visit.number))
             visit.send(OK)
 
 

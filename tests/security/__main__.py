@@ -1,6 +1,6 @@
 # ruff: noqa: T201 - the table is what it prints
 """Print the table of attacks: python -m tests.security."""
 
-from tests.security.attacks import markdown
+from tests.security.attacks import ATTACKS
 
-print(markdown())
+print(ATTACKS.markdown())

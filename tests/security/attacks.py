@@ -8,15 +8,11 @@ import asyncio
 import dataclasses
 import re
 import ssl
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 import trustme
-from cryptography import x509
-from cryptography.x509.oid import NameOID
 
 from dispatcher.core import addresses, rendering, urls
 from dispatcher.core.addresses import AddressPolicy
@@ -44,6 +40,7 @@ from tests.contract.endpoints import (
     serving_in_a_thread,
     serving_names,
 )
+from tests.security.attack_form import Attacks, Off
 
 OUTSIDE = AddressPolicy(allow_http=True, allowed_networks=(IPv4Network("127.0.0.1/32"),))
 """Of the loopback the first address stands for the internet, all others for what is inside."""
@@ -51,46 +48,8 @@ INSIDE = "127.0.0.2"
 MANY_BYTES = 2_000_000
 CLIENTS = trustme.CA()
 
-Act = Callable[[Path], Awaitable[bool]]
-Off = Callable[[pytest.MonkeyPatch], None]
-
-
-@dataclass(frozen=True)
-class Attack:
-    """One attack.
-
-    Attributes:
-        name: What is tried.
-        protection: What stops it.
-        where: The module that does.
-        act: Tries it with a folder of its own; says whether it succeeded.
-        off: Takes the protection out.
-    """
-
-    name: str
-    protection: str
-    where: str
-    act: Act
-    off: Off
-
-
-ATTACKS: list[Attack] = []
-
-
-def attack(name: str, *, protection: str, where: str, off: Off) -> Callable[[Act], Act]:
-    """Register an attack."""
-
-    def register(act: Act) -> Act:
-        ATTACKS.append(Attack(name, protection, where, act, off))
-        return act
-
-    return register
-
-
-def markdown() -> str:
-    """Write the attacks as a table: attack, protection, where."""
-    rows = [f"| {each.name} | {each.protection} | `{each.where}` |" for each in ATTACKS]
-    return "\n".join(["| attack | protection | where |", "| --- | --- | --- |", *rows])
+ATTACKS = Attacks()
+attack = ATTACKS.attack
 
 
 async def _ask(request: Request, names: str = "", **options: object):
@@ -337,11 +296,9 @@ async def borrowed_certificate(folder: Path) -> bool:
     authority, seen = Authority(folder), []
 
     async def script(visit: Visit) -> None:
-        found = visit.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        subject = x509.load_der_x509_certificate(found).subject
         while True:
             await visit.request()
-            seen.append(str(subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value))
+            seen.append(visit.client_name)
             visit.send(OK)
 
     context = authority.context("127.0.0.1")

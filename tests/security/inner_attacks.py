@@ -5,8 +5,7 @@ protection.
 """
 
 import hmac
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from pathlib import Path
 
 import jinja2
 import pytest
@@ -30,6 +29,7 @@ from tests.fakes.console_stack import console_stack
 from tests.fakes.http import MemorySender, answer
 from tests.fakes.log import MemoryDeliveryLog
 from tests.fakes.stores import MemoryWebhookStore
+from tests.security.attack_form import Attacks
 from tests.unit.pipeline import world
 
 KEYRING = Keyring([b"k" * 32])
@@ -37,40 +37,8 @@ API_KEY = "the key of the endpoint"
 SECRET = "the secret that signs"
 EVENT = decode(b'{"id":"evt_1","type":"a.b","workspace_id":"acme","data":1}', (), Origin("t", 0, 0, 0), None)
 
-Act = Callable[[], Awaitable[bool]]
-Off = Callable[[pytest.MonkeyPatch], None]
-
-
-@dataclass(frozen=True)
-class InnerAttack:
-    """One attack.
-
-    Attributes:
-        name: What is tried.
-        protection: What stops it.
-        where: The module that does.
-        act: Tries it; says whether it succeeded.
-        off: Takes the protection out.
-    """
-
-    name: str
-    protection: str
-    where: str
-    act: Act
-    off: Off
-
-
-INNER_ATTACKS: list[InnerAttack] = []
-
-
-def attack(name: str, *, protection: str, where: str, off: Off) -> Callable[[Act], Act]:
-    """Register an attack."""
-
-    def register(act: Act) -> Act:
-        INNER_ATTACKS.append(InnerAttack(name, protection, where, act, off))
-        return act
-
-    return register
+INNER_ATTACKS = Attacks()
+attack = INNER_ATTACKS.attack
 
 
 def _keep_echoes(patch: pytest.MonkeyPatch) -> None:
@@ -83,7 +51,7 @@ def _keep_echoes(patch: pytest.MonkeyPatch) -> None:
     where="dispatcher/core/echoes.py",
     off=_keep_echoes,
 )
-async def echo_into_the_log() -> bool:
+async def echo_into_the_log(_: Path) -> bool:
     """Deliver to an endpoint that echoes, and look for the key in the delivery log."""
     around = world.World("1h")
     api_key = world.KEYRING.seal(
@@ -107,7 +75,7 @@ async def echo_into_the_log() -> bool:
     where="dispatcher/operations/test_events.py",
     off=_keep_echoes,
 )
-async def echo_into_a_test() -> bool:
+async def echo_into_a_test(_: Path) -> bool:
     """Send a test event to an endpoint that echoes, and look for the key in the result."""
     store, sender = MemoryWebhookStore(), MemorySender()
     sender.answers = lambda sent: answer(200, body=sent.request.head)
@@ -125,7 +93,7 @@ async def echo_into_a_test() -> bool:
     where="dispatcher/operations/key_origin.py",
     off=lambda patch: patch.setattr(webhooks, "key_left_behind", lambda *_: {}),
 )
-async def key_to_ones_own_server() -> bool:
+async def key_to_ones_own_server(_: Path) -> bool:
     """Change the URL of a webhook whose key is not known, and look for the key in the next request."""
     store = MemoryWebhookStore()
     operation = _operation(store)
@@ -145,7 +113,7 @@ async def key_to_ones_own_server() -> bool:
     where="dispatcher/core/sealing.py",
     off=lambda patch: patch.setattr(rendering, "binding", lambda *_: b""),
 )
-async def copied_secret() -> bool:
+async def copied_secret(_: Path) -> bool:
     """Put another webhook's sealed secret into one's own, and have something signed with it."""
     theirs = rendering.binding("acme", "wh_theirs", SealPurpose.SIGNING_SECRET)
     stolen = SealedSecret(KEYRING.seal(SECRET.encode(), nonce=bytes(12), aad=theirs))
@@ -162,7 +130,7 @@ async def copied_secret() -> bool:
     where="dispatcher/operations/webhooks.py",
     off=lambda patch: patch.setattr(Keyring, "seal", lambda _, plaintext, **__: bytes(37) + plaintext),
 )
-async def stolen_database() -> bool:
+async def stolen_database(_: Path) -> bool:
     """Create a webhook, and look for its secret in what is stored."""
     async with api_stack() as api:
         sent = {"url": URL, "events": ["*"], "secret": SECRET, "api_key": "the-key-of-it"}
@@ -179,7 +147,7 @@ async def stolen_database() -> bool:
     where="dispatcher/core/masking.py",
     off=lambda patch: patch.setattr(output, "legible", lambda text: text),
 )
-async def terminal_escapes() -> bool:
+async def terminal_escapes(_: Path) -> bool:
     """Have an event type shown that sets the terminal's title."""
     with CliRunner().isolation() as (written, *_):
         output.print_table(["type"], [["\x1b]0;pwned\x07"]])
@@ -200,7 +168,7 @@ def _escape_nothing(patch: pytest.MonkeyPatch) -> None:
     where="dispatcher/console/drawing.py",
     off=_escape_nothing,
 )
-async def script_in_a_name() -> bool:
+async def script_in_a_name(_: Path) -> bool:
     """Give a webhook a name that is script, and open its page."""
     async with console_stack() as console:
         created = await console.api.create(name="<script>alert(1)</script>")
@@ -214,7 +182,7 @@ async def script_in_a_name() -> bool:
     where="dispatcher/console/frame.py",
     off=lambda patch: patch.setattr(hmac, "compare_digest", lambda *_: True),
 )
-async def forged_form() -> bool:
+async def forged_form(_: Path) -> bool:
     """Delete a webhook by a form without the token."""
     async with console_stack() as console:
         created = await console.api.create()

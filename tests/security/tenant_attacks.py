@@ -1,9 +1,9 @@
-"""Attacks of one tenant, or of a stranger, on the others' API and console; see `inner_attacks.py` for their form."""
+"""Attacks of one tenant, or of a stranger, on the others' API and console; see `attack_form.py` for their form."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import nullcontext
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,22 +27,13 @@ from tests.fakes.api_stack import URL, HttpsOnly, ManualClock, api_stack, draws
 from tests.fakes.http import MemorySender
 from tests.fakes.log import MemoryDeliveryLog
 from tests.fakes.stores import MemoryApiKeyStore, MemoryWebhookStore
-from tests.security.inner_attacks import Act, InnerAttack, Off
+from tests.security.attack_form import Attacks
 from tests.unit.operations.test_expensive_reads import SlowCounts, turns
 
-TENANT_ATTACKS: list[InnerAttack] = []
+TENANT_ATTACKS = Attacks()
+attack = TENANT_ATTACKS.attack
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 KEYRING = Keyring([b"k" * 32])
-
-
-def attack(name: str, *, protection: str, where: str, off: Off) -> Callable[[Act], Act]:
-    """Register an attack."""
-
-    def register(act: Act) -> Act:
-        TENANT_ATTACKS.append(InnerAttack(name, protection, where, act, off))
-        return act
-
-    return register
 
 
 async def _identify_of_old(keys: Any, limits: Any, bearer: str, address: str) -> Any:
@@ -63,7 +54,7 @@ async def _identify_of_old(keys: Any, limits: Any, bearer: str, address: str) ->
     where="dispatcher/operations/authentication.py",
     off=lambda patch: patch.setattr(authentication, "identify", _identify_of_old),
 )
-async def lock_others_out() -> bool:
+async def lock_others_out(_: Path) -> bool:
     """Guess for long, then come with a good key that nobody has seen before."""
     async with api_stack(guesses=Rate(1, 3)) as api:
         for number in range(20):
@@ -87,7 +78,7 @@ async def _guessed(addresses: list[str]) -> int:
     where="dispatcher/core/client_address.py",
     off=lambda patch: patch.setattr(rate_limits, "network_of", lambda address: address),
 )
-async def guess_from_a_network() -> bool:
+async def guess_from_a_network(_: Path) -> bool:
     """Get more guesses than one client may."""
     return await _guessed([f"2001:db8::{number:x}" for number in range(1, 20)]) > 3
 
@@ -100,7 +91,7 @@ async def guess_from_a_network() -> bool:
         forwarding, "client_address", lambda _peer, values, _trusted: values[0].split(",")[0]
     ),
 )
-async def forge_the_address() -> bool:
+async def forge_the_address(_: Path) -> bool:
     """Get more guesses than one client may."""
     return await _guessed([f"198.51.100.{number}, 203.0.113.7" for number in range(1, 20)]) > 3
 
@@ -118,7 +109,7 @@ def _by_key_alone(limits: Any, key: Any) -> None:
     where="dispatcher/operations/rate_limits.py",
     off=lambda patch: patch.setattr(RateLimits, "take_request", _by_key_alone),
 )
-async def multiply_keys() -> bool:
+async def multiply_keys(_: Path) -> bool:
     """Send twice of what a workspace may, each key within its own rate."""
     async with api_stack(requests=Rate(1, 5), workspaces=Rate(1, 10)) as api:
         for number in range(4):
@@ -133,7 +124,7 @@ async def multiply_keys() -> bool:
     where="dispatcher/operations/webhooks.py",
     off=lambda patch: patch.setattr(Webhooks, "_most", property(lambda _: None, lambda _, __: None), raising=False),
 )
-async def fill_the_memory() -> bool:
+async def fill_the_memory(_: Path) -> bool:
     """Make more webhooks than allowed."""
     async with api_stack(quotas=QuotaSettings(webhooks=3)) as api:
         body = {"url": URL, "events": []}
@@ -150,7 +141,7 @@ def _no_gate(patch: pytest.MonkeyPatch) -> None:
     where="dispatcher/operations/gates.py",
     off=_no_gate,
 )
-async def hang_test_events() -> bool:
+async def hang_test_events(_: Path) -> bool:
     """Have more test events under way than a workspace may."""
     store, sender = MemoryWebhookStore(), MemorySender()
     sender.answers = lambda _: None
@@ -173,7 +164,7 @@ async def hang_test_events() -> bool:
     where="dispatcher/operations/gates.py",
     off=_no_gate,
 )
-async def count_and_count() -> bool:
+async def count_and_count(_: Path) -> bool:
     """Have more counts run than a workspace may."""
     store = SlowCounts()
     letters = DeadLetters(store, None, ManualClock())  # type: ignore[arg-type]
@@ -191,7 +182,7 @@ async def count_and_count() -> bool:
     where="dispatcher/app/open_connections.py",
     off=lambda patch: patch.setattr(OpenConnections, "heard", lambda among, each: among._open.setdefault(each)),
 )
-async def hold_connections() -> bool:
+async def hold_connections(_: Path) -> bool:
     """Hold more connections than there may be."""
     most, serving.MAX_CONNECTIONS = serving.MAX_CONNECTIONS, 10
     try:
@@ -216,7 +207,7 @@ async def hold_connections() -> bool:
     where="dispatcher/operations/api_keys.py",
     off=lambda patch: patch.setattr(api_keys, "_CACHE_SECONDS", 3600.0),
 )
-async def use_a_revoked_key() -> bool:
+async def use_a_revoked_key(_: Path) -> bool:
     """Go on with a key one second after it was revoked elsewhere."""
     store = MemoryApiKeyStore()
     async with api_stack(api_key_store=store) as first, api_stack(api_key_store=store, seed="second") as second:

@@ -3,6 +3,7 @@
 import json
 
 from dispatcher.console import words
+from dispatcher.operations.catalogue import load_catalogue
 
 
 def test_times_are_utc_with_a_machines_form():
@@ -48,6 +49,14 @@ def test_what_is_no_text_stays_readable():
     """Bytes that are no UTF-8 are replaced, long ids cut."""
     assert words.readable(b"a\xff") == "a\ufffd"
     assert (words.short("rpl_0123456789abcdef"), words.short("rpl_1")) == ("rpl_01234567…", "rpl_1")
+
+
+def test_event_types_go_by_their_titles():
+    """The catalogue's title; where it holds no such type, the name."""
+    types = load_catalogue(None).types
+    name, entry = next(iter(types.items()))
+    assert entry.title != name
+    assert (words.event_title(name, types), words.event_title("gone", types)) == (entry.title, "gone")
 
 
 def test_json_is_indented_and_keeps_its_words():
