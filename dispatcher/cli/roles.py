@@ -79,7 +79,7 @@ def _part(name: str) -> Any:
 
 @contextlib.contextmanager
 def _quick_imports() -> Iterator[None]:
-    """Leave out what takes a third of the time that a worker needs to be imported, and serves nothing in it."""
+    """Leave out what took half of the time that a worker needs to be imported, and serves nothing in it."""
     # What is imported is never garbage; the collector would look at all of it again and again.
     gc.disable()
     # structlog imports rich where it is there, for tracebacks that our log never shows.
