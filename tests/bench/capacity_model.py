@@ -130,6 +130,7 @@ class Needs:
         mongod_cores: Of the primary, at the peak.
         writes_per_second: Deliveries and retries that the log is told of, at the peak.
         mongod_gb: The delivery log with its indexes, on each member of the replica set.
+        index_gb: The part of it that is indexes.
         broker_cores: Of all brokers together, without copying to replicas.
         source_gb: The source topics, on each broker.
         own_gb: The delay topics, on each broker.
@@ -144,6 +145,7 @@ class Needs:
     mongod_cores: float
     writes_per_second: float
     mongod_gb: float
+    index_gb: float
     broker_cores: float
     source_gb: float
     own_gb: float
@@ -197,6 +199,7 @@ def model(figures: Figures, load: Load, start: Start = Start()) -> Needs:
         mongod_cores=mongod,
         writes_per_second=rate * (1 + again),
         mongod_gb=mongod_gb,
+        index_gb=load.per_day * start.log_days * figures.index_bytes / 1e9,
         broker_cores=broker,
         source_gb=brokers_gb[0],
         own_gb=brokers_gb[1],

@@ -102,6 +102,7 @@ _ROWS: tuple[tuple[str, Callable[[Needs], str]], ...] = (
     ("MongoDB: cores", lambda needs: cores(needs.mongod_cores)),
     ("… outcomes to write", lambda needs: f"{shown(needs.writes_per_second)}/s"),
     ("… delivery log on disk", lambda needs: disk(needs.mongod_gb)),
+    ("… of which indexes", lambda needs: disk(needs.index_gb)),
     ("Kafka: cores", lambda needs: cores(needs.broker_cores)),
     ("… source topics, each broker", lambda needs: disk(needs.source_gb)),
     ("… delay topics, each broker", lambda needs: disk(needs.own_gb)),

@@ -51,6 +51,7 @@ def test_disks_hold_what_comes_for_as_long_as_it_is_kept():
     assert needs.source_gb == pytest.approx(1e6 * 7 * (150 + 1_000) / 1e9)
     assert needs.own_gb == pytest.approx(1e6 * 7 * 0.1 * (400 + 1_000) / 1e9)
     assert needs.mongod_gb == pytest.approx(1e6 * 30 * (200 + 100 + 0.1 * 300 / 3) / 1e9)
+    assert needs.index_gb == pytest.approx(1e6 * 30 * 100 / 1e9)
     assert model(FIGURES, LOAD, Start(log_days=15)).mongod_gb == pytest.approx(needs.mongod_gb / 2)
     assert model(FIGURES, LOAD, Start(topic_days=14)).source_gb == pytest.approx(needs.source_gb * 2)
 
