@@ -6,6 +6,7 @@ prints that part of the page; `--write` puts it there.
 """
 
 import asyncio
+import contextlib
 import datetime as dt
 import hashlib
 import os
@@ -26,6 +27,7 @@ DELIVERIES = 100_000
 RETRY_TIERS = "2s,1h"
 IDLE_SECONDS = 10.0
 WEBHOOKS = 50_000
+COMPILERS = ("C1 Compiler", "C2 Compiler")
 TENANTS = 51
 """Workspaces with a webhook each; an odd number, so that odd events go to all of them."""
 WARM = 0.1
@@ -93,7 +95,6 @@ async def measure_capacity(rig: Rig, deliveries: int) -> Figures:
     retried = max(1, deliveries // 4)
     mixed = 2 * retried
     again = await work_off(rig, "odd", mixed, mixed + retried)
-    # At the end, when Java has compiled what it will.
     async with rig.deployment("idle") as deployment, deployment.worker() as process:
         await deployment.awake()
         idle = await used_during(rig, process, asyncio.sleep(IDLE_SECONDS))
@@ -209,9 +210,18 @@ async def used_during(rig: Rig, worker: psutil.Process | None, work: Any) -> Use
 
 def cpu_of(rig: Rig, worker: psutil.Process | None) -> Sequence[float]:
     """Return the CPU seconds of worker, mongod and broker so far."""
-    services = (rig.stack.mongo_process, rig.stack.kafka_process)
-    processes = [psutil.Process(service.pid) for service in services if service is not None]
-    return (0.0 if worker is None else cpu_seconds(worker), *map(cpu_seconds, processes))
+    mongod, broker = (psutil.Process(each.pid) for each in (rig.stack.mongo_process, rig.stack.kafka_process) if each)
+    return 0.0 if worker is None else cpu_seconds(worker), cpu_seconds(mongod), java_seconds(broker)
+
+
+def java_seconds(process: psutil.Process) -> float:
+    """Return the CPU time of Java without its compiler's, which goes on for minutes after a start and then is over."""
+    seconds = 0.0
+    for thread in process.threads():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            name = Path(f"/proc/{process.pid}/task/{thread.id}/comm").read_text()
+            seconds += 0.0 if name.startswith(COMPILERS) else thread.user_time + thread.system_time
+    return seconds
 
 
 def subtract(after: Sequence[float], before: Sequence[float], seconds: float) -> Used:
