@@ -44,12 +44,15 @@ class Used:
     seconds: float
 
     def over(self, idle: "Used") -> "Used":
-        """Leave out what the same time costs without work."""
+        """Leave out what the same time costs without work.
+
+        Not so of the broker: most of its idling is polls that wait, which are answered at once while there is work.
+        """
         share = self.seconds / idle.seconds
         return Used(
             max(0.0, self.worker - idle.worker * share),
             max(0.0, self.mongod - idle.mongod * share),
-            max(0.0, self.broker - idle.broker * share),
+            self.broker,
             self.seconds,
         )
 
@@ -130,7 +133,7 @@ async def measure_capacity(rig: Rig, deliveries: int) -> Figures:
 def costs(run: Run, deliveries: int, idle: Used) -> tuple[float, float, float]:
     """Return microseconds of worker, mongod and broker for each delivery; publishing is a part of the broker's."""
     used, counted = run.used.over(idle), deliveries * run.share
-    publishing = run.publishing.over(idle).broker / deliveries
+    publishing = run.publishing.broker / deliveries
     return used.worker / counted * 1e6, used.mongod / counted * 1e6, (used.broker / counted + publishing) * 1e6
 
 

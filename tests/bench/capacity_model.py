@@ -14,7 +14,8 @@ PEAK = 5.0
 class Figures:
     """What was measured, with one worker, one broker and one mongod on one machine.
 
-    CPU is in microseconds, and is what work adds to an idle process; `idle` are cores. Bytes are means.
+    CPU is in microseconds: of worker and mongod what work adds to an idle process, of the broker all that it used
+    meanwhile. `idle` are cores. Bytes are means.
 
     Attributes:
         measured_on: The day, as in `2026-01-15`.

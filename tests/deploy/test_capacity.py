@@ -57,10 +57,12 @@ def test_disks_hold_what_comes_for_as_long_as_it_is_kept():
 
 
 def test_a_delivery_costs_what_is_used_beyond_idling():
-    """What the same time costs without work is left out, of the publishing too; less than nothing is nothing."""
+    """What the same time costs without work is left out of worker and mongod; the publishing is the broker's."""
     run = Run(Used(3.0, 2.0, 0.5, 10.0), 0.5, Used(0.0, 0.0, 2.0, 5.0), 1.0, 1.0, {}, 0, 0)
     idle = Used(1.0, 1.0, 2.0, 20.0)
-    assert costs(run, 1_000, idle) == pytest.approx((2.5 / 500 * 1e6, 1.5 / 500 * 1e6, 1.5 / 1_000 * 1e6))
+    assert costs(run, 1_000, idle) == pytest.approx(
+        (2.5 / 500 * 1e6, 1.5 / 500 * 1e6, 0.5 / 500 * 1e6 + 2.0 / 1_000 * 1e6)
+    )
 
 
 def test_what_fails_once_is_spread_over_all_webhooks():
