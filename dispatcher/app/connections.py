@@ -3,16 +3,11 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from dispatcher.app.clock import SystemClock, draw
 from dispatcher.core.addresses import AddressPolicy
 from dispatcher.core.errors import DispatcherError, SettingsError
 from dispatcher.http.sender import Sender
 from dispatcher.kafka.producer import KafkaProducer
-from dispatcher.mongo.api_keys import MongoApiKeys
-from dispatcher.mongo.audit import MongoAudit
 from dispatcher.mongo.client import Connection, connect, ensure_indexes
-from dispatcher.operations.api_keys import ApiKeys
-from dispatcher.operations.audit import Audit
 from dispatcher.ports import Tracer
 from dispatcher.settings import Settings
 
@@ -106,12 +101,3 @@ async def kafka_producer(settings: Settings) -> AsyncIterator[KafkaProducer]:
         yield producer
     finally:
         await producer.stop()
-
-
-@asynccontextmanager
-async def api_keys(settings: Settings) -> AsyncIterator[ApiKeys]:
-    """Open the API keys; raises what `mongo_connection` raises."""
-    async with mongo_connection(settings) as connection:
-        clock = SystemClock()
-        audit = Audit(MongoAudit(connection.audit), clock, draw)
-        yield ApiKeys(MongoApiKeys(connection.api_keys), clock, draw, audit=audit)

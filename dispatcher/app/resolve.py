@@ -2,17 +2,20 @@
 
 import sys
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 from dispatcher import config
-from dispatcher.local import LocalStack, find_running
 from dispatcher.settings import Settings
+
+if TYPE_CHECKING:
+    from dispatcher.local import LocalStack
 
 
 def resolve_settings(
     needs: Collection[config.Need] = tuple(config.Need),
     *,
     run_local: bool = False,
-    stack: LocalStack | None = None,
+    stack: "LocalStack | None" = None,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
     """Read the settings; where Kafka or MongoDB has no address, look for the local stack that runs.
@@ -28,6 +31,9 @@ def resolve_settings(
         LocalServiceError: The local stack's state file can't be read.
     """
     if stack is None and (run_local or config.local_wanted(environ)):
+        # What starts and finds services is slow to import, and a deployment never needs it.
+        from dispatcher.local import find_running  # noqa: PLC0415
+
         stack = find_running(config.local_dir(environ))
     return config.load(
         environ,
@@ -38,7 +44,7 @@ def resolve_settings(
     )
 
 
-def offered(stack: LocalStack) -> config.LocalAddresses:
+def offered(stack: "LocalStack") -> config.LocalAddresses:
     """Return what a local stack offers."""
     return config.LocalAddresses(
         kafka_bootstrap=stack.kafka_bootstrap, mongo_uri=stack.mongo_uri, encryption_key=stack.encryption_key

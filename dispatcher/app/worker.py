@@ -370,14 +370,19 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
     catalogue = load_catalogue(settings.catalogue.schemas_dir)
     async with AsyncExitStack() as stack:
         tracer = stack.enter_context(tracer_of(settings))
-        connection = await stack.enter_async_context(mongo_connection(settings))
-        if problems := await topics.check(settings.kafka, settings.topics):
+        try:
+            async with asyncio.TaskGroup() as steps:
+                connecting = steps.create_task(stack.enter_async_context(mongo_connection(settings)))
+                producing = steps.create_task(stack.enter_async_context(kafka_producer(settings)))
+                checking = steps.create_task(topics.check(settings.kafka, settings.topics))
+                looking = steps.create_task(topics.former_tiers(settings.kafka, settings.topics))
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        if problems := checking.result():
             raise TopicsError(problems)
-        former = await topics.former_tiers(settings.kafka, settings.topics)
-        producer = await stack.enter_async_context(kafka_producer(settings))
-        if former:
+        if former := looking.result():
             log.warning("tiers that are no longer configured are emptied", tiers=[tier.name for tier in former])
-        yield Worker(settings, connection, producer, catalogue, tuple(former), tracer)
+        yield Worker(settings, connecting.result(), producing.result(), catalogue, tuple(former), tracer)
 
 
 async def serve_worker(

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from dispatcher.app import connections
+from dispatcher.app import key_access
 from dispatcher.app.logging import configure_for_command
 from dispatcher.app.resolve import resolve_settings
 from dispatcher.cli.command_line import example, json_option, run_async
@@ -38,7 +38,7 @@ def create(*, workspace: str, name: str | None, scope: str, expires_at: str | No
     expires_at_ms = None if expires_at is None else _milliseconds(expires_at)
 
     async def work(settings: Settings) -> CreatedApiKey:
-        async with connections.api_keys(settings) as keys:
+        async with key_access.api_keys(settings) as keys:
             return await keys.create(workspace, name, scopes, expires_at_ms)
 
     created = run_async(work(_settings()))
@@ -56,7 +56,7 @@ def list_command(*, workspace: str | None, as_json: bool) -> None:
     """List the keys, newest first, without their secret part."""
 
     async def work(settings: Settings) -> list[ApiKey]:
-        async with connections.api_keys(settings) as keys:
+        async with key_access.api_keys(settings) as keys:
             return list(await keys.list(workspace))
 
     rows = [_shown(key) for key in run_async(work(_settings()))]
@@ -75,7 +75,7 @@ def revoke(*, key_id: str, workspace: str | None) -> None:
     """Revoke a key: it is refused within a second."""
 
     async def work(settings: Settings) -> None:
-        async with connections.api_keys(settings) as keys:
+        async with key_access.api_keys(settings) as keys:
             await keys.revoke(workspace, key_id)
 
     run_async(work(_settings()))

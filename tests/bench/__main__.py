@@ -13,6 +13,8 @@ from pathlib import Path
 import uvloop
 
 from dispatcher.operations.catalogue import load_catalogue
+from tests.bench.capacity import DELIVERIES as CAPACITY
+from tests.bench.capacity import show_capacity
 from tests.bench.dead_letters import show_dead_letters
 from tests.bench.growth import show_growth
 from tests.bench.hostile import DELIVERIES, show_hostile
@@ -28,36 +30,37 @@ from tests.bench.validation import measure
 QUICK = ("validation", "throughput", "latency")
 PHASES = (
     *QUICK, "waiting", "isolation", "neighbours", "retries", "growth", "subscriptions", "replay", "hostile",
-    "dead-letters",
+    "capacity", "dead-letters",
 )  # fmt: skip
 
 
-async def main(events: int, hostile: int, profile: str | None, phases: Sequence[str], compiled: Path | None) -> None:
+async def main(asked: argparse.Namespace, phases: Sequence[str]) -> None:
     """Run the phases, in the order of `PHASES`."""
     if "validation" in phases:
         show_validation()
     if set(phases) - {"validation", "dead-letters"}:
-        async with open_rig(print, compiled) as rig:
+        async with open_rig(print, asked.compiled and asked.compiled.resolve()) as rig:
             for phase in PHASES:
                 if phase in phases:
-                    await show(rig, phase, events, hostile, profile)
+                    await show(rig, phase, asked)
     if "dead-letters" in phases:
         await show_dead_letters()
 
 
-async def show(rig: Rig, phase: str, events: int, hostile: int, profile: str | None) -> None:
+async def show(rig: Rig, phase: str, asked: argparse.Namespace) -> None:
     """Run one phase and print what it found."""
     found = {
-        "throughput": lambda: show_throughput(rig, events, profile),
+        "throughput": lambda: show_throughput(rig, asked.events, asked.profile),
         "latency": lambda: show_latency(rig),
-        "waiting": lambda: show_waiting(rig, events),
-        "isolation": lambda: show_isolation(rig, events),
-        "neighbours": lambda: show_neighbours(rig, events),
+        "waiting": lambda: show_waiting(rig, asked.events),
+        "isolation": lambda: show_isolation(rig, asked.events),
+        "neighbours": lambda: show_neighbours(rig, asked.events),
         "retries": lambda: show_retries(rig),
         "growth": lambda: show_growth(rig),
-        "subscriptions": lambda: show_subscriptions(rig, events),
+        "subscriptions": lambda: show_subscriptions(rig, asked.events),
         "replay": lambda: show_replay(rig),
-        "hostile": lambda: show_hostile(rig, hostile),
+        "hostile": lambda: show_hostile(rig, asked.hostile),
+        "capacity": lambda: show_capacity(rig, asked.deliveries, write=asked.write),
     }
     if phase in found:
         await found[phase]()
@@ -74,11 +77,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=300_000, help="of a backlog")
     parser.add_argument("--hostile", type=int, default=DELIVERIES, help="deliveries to hostile endpoints")
+    parser.add_argument("--deliveries", type=int, default=CAPACITY, help="of the capacity phase")
+    parser.add_argument(
+        "--write", action="store_true", help="put what the capacity phase finds into deploy/CAPACITY.md"
+    )
     parser.add_argument("--phase", action="append", choices=PHASES, help="only this phase; may be given several times")
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}: two minutes")
     parser.add_argument("--profile", help="write a py-spy profile of the worker (raw stacks) to this file")
     parser.add_argument("--compiled", type=Path, help="measure the compiled copy in this folder (make compile)")
     arguments = parser.parse_args()
-    wanted = arguments.phase or (QUICK if arguments.quick else PHASES)
-    code = arguments.compiled and arguments.compiled.resolve()
-    uvloop.run(main(arguments.events, arguments.hostile, arguments.profile, wanted, code))
+    uvloop.run(main(arguments, arguments.phase or (QUICK if arguments.quick else PHASES)))

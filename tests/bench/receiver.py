@@ -1,8 +1,9 @@
 """A webhook receiver in a process of its own, cheap enough to share two cores with what is measured.
 
 It counts by the first segment of the path, which also says how it answers: `/wait-100/…` 200 after 100 ms, `/hang/…`
-never, `/fail/…` 500, everything else 200 at once. Requests of the usual shape (a POST with a Content-Length, wholly in
-one segment) are cut out by hand; everything else goes through httptools.
+never, `/fail/…` 500, `/odd/…` 500 to the first attempt of each event with an odd number, everything else 200 at once.
+Requests of the usual shape (a POST with a Content-Length, wholly in one segment) are cut out by hand; everything else
+goes through httptools.
 
     python -m tests.bench.receiver --port 0
 
@@ -24,6 +25,7 @@ import uvloop
 
 _OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 _FAILED = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+_ODD_FIRST = re.compile(rb'(?i:\r\nx-webhook-attempt: 1\r\n)[^\0]*"n":[0-9]*[13579][,}]').search
 _SEGMENT = re.compile(rb"[^/ ?]*").match
 _MAX_SAMPLES = 200_000
 _SENT_AT = b'"sent_at_ms":'
@@ -41,6 +43,7 @@ class Group:
     def __init__(self, name: str) -> None:
         self.hangs = name == "hang"
         self.answer = _FAILED if name == "fail" else _OK
+        self.fails_odd = name == "odd"
         self.delay_seconds = float(name[5:]) / 1000 if name.startswith("wait-") else 0.0
         self.reset()
 
@@ -86,9 +89,11 @@ class Receiver(asyncio.Protocol):
         """Start without a parser: the usual request needs none."""
         self.transport = transport
         self.parser = None
+        self.segment = b""
 
     def data_received(self, data: bytes) -> None:
         """Answer a request of the usual shape, or hand the connection to the parser for good."""
+        self.segment = data
         if self.parser is None:
             head_end = data.find(b"\r\n\r\n")
             at = data.find(_LENGTH)
@@ -108,7 +113,9 @@ class Receiver(asyncio.Protocol):
 
     def _answer(self, group: Group, data: bytes) -> None:
         group.note(data)
-        if group.delay_seconds:
+        if group.fails_odd and _ODD_FIRST(self.segment):
+            self.transport.write(_FAILED)
+        elif group.delay_seconds:
             asyncio.get_running_loop().call_later(group.delay_seconds, self._write, group.answer)
         elif not group.hangs:
             self.transport.write(group.answer)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.app import resolve
+import dispatcher.local
 from dispatcher.app.resolve import resolve_settings
 from dispatcher.config import Need
 from dispatcher.core.errors import SettingsError
@@ -19,7 +19,7 @@ BOTH = {"DISPATCHER_KAFKA_BOOTSTRAP_SERVERS": "k:1", "DISPATCHER_MONGO_URI": "mo
 def running(monkeypatch):
     """Let a local stack run, and note where it was looked for."""
     looked = []
-    monkeypatch.setattr(resolve, "find_running", lambda folder: looked.append(folder) or STACK)
+    monkeypatch.setattr(dispatcher.local, "find_running", lambda folder: looked.append(folder) or STACK)
     return looked
 
 
@@ -52,6 +52,6 @@ def test_with_local_and_both_addresses_the_folders_key_is_used(running):
 
 def test_without_a_stack_the_message_says_so(monkeypatch):
     """Nothing configured and nothing running is one sentence."""
-    monkeypatch.setattr(resolve, "find_running", lambda _folder: None)
+    monkeypatch.setattr(dispatcher.local, "find_running", lambda _folder: None)
     with pytest.raises(SettingsError, match=r"no local Kafka runs in \.local"):
         resolve_settings((Need.KAFKA,), environ={})

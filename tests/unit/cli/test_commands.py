@@ -200,7 +200,7 @@ def keys(configured, monkeypatch):
     async def opened(_settings):
         yield SimpleNamespace(create=create, list=answering([KEY]), revoke=revoke)
 
-    monkeypatch.setattr(dispatcher.cli.api_keys.connections, "api_keys", opened)
+    monkeypatch.setattr(dispatcher.cli.api_keys.key_access, "api_keys", opened)
     return told
 
 
