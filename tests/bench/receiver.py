@@ -29,7 +29,7 @@ _ODD_FIRST = re.compile(rb'(?i:\r\nx-webhook-attempt: 1\r\n)[^\0]*"n":[0-9]*[135
 _SEGMENT = re.compile(rb"[^/ ?]*").match
 _MAX_SAMPLES = 200_000
 _SENT_AT = b'"sent_at_ms":'
-_LENGTH = b"ontent-length: "
+_LENGTH = b"ontent-Length: "
 _LENGTH_LOWER = b"content-length: "
 
 
