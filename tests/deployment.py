@@ -13,6 +13,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from aiohttp.test_utils import TestClient, TestServer
@@ -40,7 +41,7 @@ from dispatcher.operations.webhooks import Webhooks
 from dispatcher.settings import MongoSettings, SendSettings, Settings, TopicSettings
 from tests.kafka_support import admin_client, committed, quick, until
 from tests.receiver import Receiver, open_receiver
-from tests.worker_process import WorkerProcess
+from tests.worker_process import WORKER, WorkerProcess
 
 KEY = b"k" * 32
 WORKSPACE = "acme"
@@ -231,8 +232,14 @@ class Deployment:
                     loop.set_exception_handler(None)
                     gc.unfreeze()
 
-    def process(self, **environment: str) -> WorkerProcess:
-        """Make a worker process, not started yet."""
+    def process(
+        self,
+        *,
+        command: Sequence[str] = WORKER,
+        variables: Mapping[str, str] = MappingProxyType({}),
+        **environment: str,
+    ) -> WorkerProcess:
+        """Make a worker process, not started yet; arguments are those of `WorkerProcess`."""
         settings = self.settings
         return WorkerProcess(
             {
@@ -252,7 +259,9 @@ class Deployment:
                 "ALLOWED_NETWORKS": "127.0.0.0/8",
                 "ENCRYPTION_KEYS": base64.b64encode(KEY).decode(),
                 **environment,
-            }
+            },
+            command,
+            variables,
         )
 
     @asynccontextmanager
