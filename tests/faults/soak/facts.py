@@ -145,10 +145,12 @@ class Facts:
     Attributes:
         endpoints: By path.
         events: All that were given to the publisher, by id.
-        acknowledged: Those that Kafka acknowledged.
+        acknowledging: Ids that Kafka has acknowledged since the topics were read last.
+        acknowledged: Those that it had before: they must stand there.
         places: Where on the source topic which event stands: its partition and offset.
         placed: How often each event stands there.
-        pairs: By delivery id, the event and the endpoint's path of each pair that must be delivered.
+        pairs: By delivery id, the event and the endpoint's path of each pair that matches; it must be delivered once the
+            event stands on its topic.
         requests: In the order of arrival.
         records: Of own topics.
         letters: Of the dead-letter topic.
@@ -160,6 +162,7 @@ class Facts:
 
     endpoints: dict[str, Endpoint]
     events: dict[str, Event] = field(default_factory=dict)
+    acknowledging: list[str] = field(default_factory=list)
     acknowledged: set[str] = field(default_factory=set)
     places: dict[tuple[int, int], str] = field(default_factory=dict)
     placed: dict[str, int] = field(default_factory=dict)
@@ -171,17 +174,18 @@ class Facts:
     log: dict[str, Logged] | None = None
     disruptions: list[Disruption] = field(default_factory=list)
 
-    def place(self, partition: int, offset: int, event_id: str) -> list[str]:
-        """Note that an event stands on the source topic; give the deliveries that must come of it, the first time."""
-        self.places[partition, offset] = event_id
-        self.placed[event_id] = self.placed.get(event_id, 0) + 1
-        if self.placed[event_id] > 1:
-            return []
-        event = self.events[event_id]
+    def publish(self, event: Event) -> list[str]:
+        """Note that an event is given to the publisher; give the deliveries that are to come of it."""
         ids = DeliveryIds(event.workspace, "", event.id)
         made = {ids.of(each.id): (event.id, each.path) for each in self.endpoints.values() if each.wants(event)}
+        self.events[event.id] = event
         self.pairs.update(made)
         return list(made)
+
+    def place(self, partition: int, offset: int, event_id: str) -> None:
+        """Note that an event stands on the source topic."""
+        self.places[partition, offset] = event_id
+        self.placed[event_id] = self.placed.get(event_id, 0) + 1
 
     def copied(self) -> "Facts":
         """Give what is known now, for a verdict in another thread: it stays as it is."""

@@ -26,7 +26,6 @@ class Gatherer:
     """
 
     def __init__(self, deployment: Deployment, facts: Facts) -> None:
-        self.fresh: list[str] = []
         self._deployment = deployment
         self._facts = facts
         names = deployment.names
@@ -43,6 +42,9 @@ class Gatherer:
         Raises:
             TimeoutError: Kafka doesn't answer.
         """
+        facts = self._facts
+        facts.acknowledged.update(facts.acknowledging)
+        facts.acknowledging.clear()
         async with asyncio.timeout(READ_SECONDS):
             await self._read_committed()
             await self._read_topics()
@@ -82,7 +84,7 @@ class Gatherer:
     def _take(self, topic: str, record) -> None:
         facts = self._facts
         if topic == self._deployment.source:
-            self.fresh += facts.place(record.partition, record.offset, json.loads(record.value)["id"])
+            facts.place(record.partition, record.offset, json.loads(record.value)["id"])
         elif topic == self._deployment.names.dead_letter:
             letter = decode_dead_letter(record.headers)
             facts.letters.append(Letter(getattr(letter, "delivery_id", ""), letter.reason))

@@ -28,11 +28,13 @@ class Publisher:
 
     Attributes:
         count: How many were given to the producer.
+        fresh: Deliveries that are to come of events published since somebody emptied this.
     """
 
     def __init__(self, deployment: Deployment, facts: Facts, per_second: int) -> None:
         self.facts = facts
         self.count = 0
+        self.fresh: list[str] = []
         self._deployment = deployment
         self._per_tick = per_second * TICK_SECONDS
         self._waiting: set[int] = set()
@@ -73,7 +75,7 @@ class Publisher:
     def _publish(self) -> None:
         number, self.count = self.count, self.count + 1
         made = event_of(number)
-        self.facts.events[made.id] = made
+        self.fresh += self.facts.publish(made)
         self._waiting.add(number)
         task = asyncio.create_task(self._send(number, made))
         self._acknowledgements.add(task)
@@ -86,7 +88,7 @@ class Publisher:
         except KafkaError:
             pass  # perhaps it stands there, perhaps not: whoever reads the topic sees
         else:
-            self.facts.acknowledged.add(made.id)
+            self.facts.acknowledging.append(made.id)
         finally:
             self._waiting.discard(number)
 

@@ -137,6 +137,7 @@ class Rig:
         Raises:
             RunFailedError: It isn't in time, or something is lost.
         """
+        await self.endpoints.revive()
         disruption = Disruption(fault.name, time.time())
         self.facts.disruptions.append(disruption)
         began = time.monotonic()
@@ -208,12 +209,16 @@ class Rig:
         if not self.publisher.settled(mark):
             return "the publisher waits for Kafka"
         await self._read_on()
-        left = [each for each in self._unplaced if int(self.facts.pairs[each][0][4:]) < mark]
+        left = [each for each in self._unplaced if self._is_published(each, mark)]
         return f"{len(left)} pairs neither arrived nor wait in a topic" if left else ""
+
+    def _is_published(self, delivery_id: str, mark: int) -> bool:
+        event_id, _ = self.facts.pairs[delivery_id]
+        return event_id in self.facts.placed and int(event_id.removeprefix("evt_")) < mark
 
     async def _read_on(self) -> None:
         await self._gatherer.read_on()
-        facts, fresh = self.facts, self._gatherer.fresh
+        facts, fresh = self.facts, self.publisher.fresh
         self._unplaced.update(each for each in fresh if "gone" not in facts.endpoints[facts.pairs[each][1]].ends)
         fresh.clear()
         requests, records, letters = len(facts.requests), len(facts.records), len(facts.letters)

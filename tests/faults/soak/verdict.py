@@ -90,7 +90,7 @@ class _Judgement:
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
-        self.verdict = Verdict(len(facts.placed), len(facts.pairs), len(facts.requests))
+        self.verdict = Verdict(len(facts.placed), requests=len(facts.requests))
         self.requests: dict[str, list[Request]] = defaultdict(list)
         for request in facts.requests:
             self.requests[request.delivery_id].append(request)
@@ -143,6 +143,9 @@ class _Judgement:
         for event_id in self.facts.acknowledged - self.facts.placed.keys():
             self.verdict.lost.append(f"{event_id} was acknowledged and is not on the source topic")
         for delivery_id, (event_id, _) in self.facts.pairs.items():
+            if event_id not in self.facts.placed:
+                continue
+            self.verdict.pairs += 1
             endpoint = self._endpoint(delivery_id)
             if letters := self.letters.get(delivery_id):
                 self._look_at_letters(delivery_id, endpoint, letters)
@@ -243,7 +246,9 @@ class _Judgement:
     # --- what the log says
 
     def _look_at_log(self, log: Mapping[str, Logged]) -> None:
-        for delivery_id in self.facts.pairs:
+        for delivery_id, (event_id, _) in self.facts.pairs.items():
+            if event_id not in self.facts.placed:
+                continue
             row = log.get(delivery_id)
             if row is None:
                 if not self._is_withdrawn_at_all(delivery_id) or delivery_id in self.requests:
