@@ -318,7 +318,7 @@ def test_delivered_row_without_an_accepted_request_is_found(facts: Facts) -> Non
 
 
 def test_attempt_that_was_unsettled_may_be_missing_where_its_webhook_was_disabled(facts: Facts) -> None:
-    """A delivery that is read again after a fault, when its webhook is disabled, is skipped; its attempt isn't logged."""
+    """A delivery that is read again after a fault, when its webhook is disabled, is skipped and logged as that."""
     assert facts.log is not None
     del facts.letters[1]
     facts.log[delivery(2, GONE)] = Logged("skipped", "disabled", {0: 0})

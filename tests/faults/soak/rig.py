@@ -167,7 +167,7 @@ class Rig:
         return await self._judge()
 
     async def _until_logged(self) -> None:
-        """Wait a little for attempts that are logged later than their record is committed; the verdict is told of others.
+        """Wait a little for attempts that are logged later than their record is committed; the verdict tells of others.
 
         Those are late successes of deliveries that were handed over.
         """
