@@ -1,4 +1,4 @@
-"""The webhooks of a run, of two workspaces: healthy, jittery, failing at first or always, gone, for other types."""
+"""The webhooks of a run, of two workspaces: healthy, slow, failing at first or always, gone, for other types."""
 
 import json
 import random
@@ -13,6 +13,7 @@ from tests.receiver import HANG, Answer
 DELIVERED = frozenset({"delivered"})
 PATIENT = {"max_attempts": 20, "timeout_seconds": 8}
 JITTER_SECONDS = 0.05
+SLOW_SECONDS = (0.2, 0.9)
 GONE = "/gone"
 
 
@@ -44,6 +45,8 @@ class Endpoints:
         gives_up = frozenset({"attempts_exhausted", "circuit_open"})
         await self._add("/ok", ("*",))
         await self._add("/jitter", ("user.*",))
+        # Longer than a worker takes from commit to commit, so that something is always under way at one.
+        await self._add("/slow", ("project.*",))
         await self._add("/fails-at-first", ("user.created", "project.*"))
         await self._add("/dead", ("post.published",), gives_up, max_attempts=2)
         await self._add(GONE, (RARE_TYPE,), frozenset({"gone"}))
@@ -83,4 +86,6 @@ class Endpoints:
                 return 500 if request.attempt == 1 and int(request.event_id[4:]) % 2 else 200
             case "/jitter" | "/other-jitter":
                 return Answer(200, self._chance.uniform(0, JITTER_SECONDS))
+            case "/slow":
+                return Answer(200, self._chance.uniform(*SLOW_SECONDS))
         return 200

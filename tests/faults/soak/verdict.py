@@ -3,11 +3,14 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from tests.faults.soak.facts import Disruption, Endpoint, Facts, Letter, Logged, Record, Request, Step
 
 CIRCUIT_FAILURES = 20
 """So many requests must have failed before a circuit may be open."""
+ACKNOWLEDGED_SECONDS = 2.0
+"""Kafka's answer may take so long; what comes in between may lose it, and what was produced is produced again."""
 SHOWN = 10
 
 
@@ -24,6 +27,7 @@ class Verdict:
         dead_lettered: Pairs by the reason of their dead letter.
         withdrawn: Pairs of an endpoint that said 410 to another one before.
         explained: Repeated requests, by what explains them.
+        second_letters: Dead letters whose delivery has a later one, by the disruption that explains it.
         unexplained: Repeated requests that nothing explains.
         lost: What is nowhere: neither delivered, nor waiting, nor dead-lettered.
         wrong: What arrived, or was written, and matches nothing.
@@ -40,6 +44,7 @@ class Verdict:
     dead_lettered: Counter[str] = field(default_factory=Counter)
     withdrawn: int = 0
     explained: Counter[str] = field(default_factory=Counter)
+    second_letters: Counter[str] = field(default_factory=Counter)
     unexplained: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
@@ -62,12 +67,14 @@ class Verdict:
     def __str__(self) -> str:
         letters = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dead_lettered.items())) or "0"
         repeated = "; ".join(f"{count} {why}" for why, count in sorted(self.explained.items())) or "none"
+        letters_again = "; ".join(f"{count} at: {why}" for why, count in sorted(self.second_letters.items())) or "none"
         lines = [
             f"{self.events} events, {self.pairs} pairs, {self.requests} requests",
             f"delivered {self.delivered}, waiting {self.waiting}, dead-lettered {letters}, withdrawn {self.withdrawn}",
             f"lost {len(self.lost)}, wrong {len(self.wrong)}, wrong end {len(self.wrong_ends)}",
             f"committed and unfinished {len(self.passed)}, log disagrees {len(self.disagreements)}",
             f"repeated requests, explained: {repeated}",
+            f"repeated dead letters, explained: {letters_again}",
             f"repeated requests, unexplained: {len(self.unexplained)}",
         ]
         for kind, found in {**self.problems, "unexplained": self.unexplained}.items():
@@ -166,11 +173,21 @@ class _Judgement:
         self.verdict.dead_lettered[letters[0].reason] += 1
         if delivery_id in self.accepted and not self._was_unsettled(delivery_id):
             self.verdict.wrong_ends.append(f"{self._named(delivery_id)} was answered 2xx and has a dead letter")
-        if len(letters) > 1 and not self._was_unsettled(delivery_id):
-            self.verdict.wrong_ends.append(f"{self._named(delivery_id)} has {len(letters)} dead letters")
+        for first, _ in pairwise(sorted(letters, key=lambda each: each.at)):
+            if disturbance := self._in_doubt(first.at):
+                self.verdict.second_letters[disturbance] += 1
+            else:
+                self.verdict.wrong_ends.append(f"{self._named(delivery_id)} has {len(letters)} dead letters")
         for reason in reasons:
             if reason not in endpoint.ends or not self._bears_out(reason, delivery_id, endpoint):
                 self.verdict.wrong_ends.append(f"{self._named(delivery_id)} has a dead letter with reason {reason}")
+
+    def _in_doubt(self, at: float) -> str:
+        """Name the disruption in which nobody may have learnt that something was produced then; empty: there was none."""
+        disturbed = (
+            each.name for each in self.facts.disruptions if each.began_at - ACKNOWLEDGED_SECONDS <= at <= each.ended_at
+        )
+        return next(disturbed, "")
 
     def _bears_out(self, reason: str, delivery_id: str, endpoint: Endpoint) -> bool:
         """Whether what the endpoint saw is a reason for this one."""
@@ -221,6 +238,7 @@ class _Judgement:
 
     def _look_at_repeats(self) -> None:
         handed_over = {each.step for each in self.facts.records if each.reason == "handed_over"}
+        self.forks = self._forks()
         for delivery_id, requests in self.requests.items():
             for request in _repeated(requests):
                 why = self._explanation(delivery_id, request, handed_over)
@@ -231,6 +249,7 @@ class _Judgement:
                     self.verdict.unexplained.append(f"{self._named(delivery_id)}: {steps}")
 
     def _explanation(self, delivery_id: str, request: Request, handed_over: Iterable[Step]) -> str:
+        steps = range(1, request.attempt + 1)
         past = [each for each in self.facts.disruptions if each.began_at <= request.at]
         for disruption in past:
             if (delivery_id, request.attempt) in disruption.unsettled:
@@ -238,10 +257,23 @@ class _Judgement:
         for disruption in past:
             if _has_earlier(disruption, delivery_id, request.attempt):
                 return f"forked chain after: {disruption.name}"
-        if any((delivery_id, step) in handed_over for step in range(1, request.attempt + 1)):
+        if forks := [self.forks[delivery_id, step] for step in steps if (delivery_id, step) in self.forks]:
+            return f"forked chain after: {forks[0]}"
+        if any((delivery_id, step) in handed_over for step in steps):
             return "handed over before the answer came"
         event_id = self.facts.pairs.get(delivery_id, ("", ""))[0]
         return "published twice" if self.facts.placed.get(event_id, 0) > 1 else ""
+
+    def _forks(self) -> dict[Step, str]:
+        """Find steps that stand in two records, the first of which was produced when nobody may have learnt of it."""
+        first: dict[tuple[Step, str], float] = {}
+        forks: dict[Step, str] = {}
+        for record in sorted(self.facts.records, key=lambda each: each.at):
+            known = (record.step, record.reason)
+            if known in first and (disturbance := self._in_doubt(first[known])):
+                forks.setdefault(record.step, disturbance)
+            first.setdefault(known, record.at)
+        return forks
 
     # --- what the log says
 
