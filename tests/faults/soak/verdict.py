@@ -183,7 +183,7 @@ class _Judgement:
                 self.verdict.wrong_ends.append(f"{self._named(delivery_id)} has a dead letter with reason {reason}")
 
     def _in_doubt(self, at: float) -> str:
-        """Name the disruption in which nobody may have learnt that something was produced then; empty: there was none."""
+        """Name the disruption in which what was produced then may not have been learnt; empty: there was none."""
         disturbed = (
             each.name for each in self.facts.disruptions if each.began_at - ACKNOWLEDGED_SECONDS <= at <= each.ended_at
         )
