@@ -5,12 +5,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from tests.faults.soak.facts import Disruption, Endpoint, Facts, Letter, Logged, Record, Request, Step
+from tests.faults.soak.facts import Endpoint, Facts, Letter, Logged, Record, Request
+from tests.faults.soak.repeats import Explanations, in_doubt, repeated
 
 CIRCUIT_FAILURES = 20
 """So many requests must have failed before a circuit may be open."""
-ACKNOWLEDGED_SECONDS = 2.0
-"""Kafka's answer may take so long; what comes in between may lose it, and what was produced is produced again."""
 SHOWN = 10
 
 
@@ -162,7 +161,7 @@ class _Judgement:
                     self.verdict.wrong_ends.append(f"{self._named(delivery_id)} was answered 2xx")
             elif delivery_id in self.waiting_deliveries or event_id not in self.taken_up:
                 self.verdict.waiting += 1
-            elif self._is_withdrawn(delivery_id, endpoint):
+            elif self._is_withdrawn(delivery_id):
                 self.verdict.withdrawn += 1
             else:
                 steps = [(each.attempt, each.status) for each in self.requests.get(delivery_id, ())]
@@ -174,20 +173,13 @@ class _Judgement:
         if delivery_id in self.accepted and not self._was_unsettled(delivery_id):
             self.verdict.wrong_ends.append(f"{self._named(delivery_id)} was answered 2xx and has a dead letter")
         for first, _ in pairwise(sorted(letters, key=lambda each: each.at)):
-            if disturbance := self._in_doubt(first.at):
+            if disturbance := in_doubt(self.facts, first.at):
                 self.verdict.second_letters[disturbance] += 1
             else:
                 self.verdict.wrong_ends.append(f"{self._named(delivery_id)} has {len(letters)} dead letters")
         for reason in reasons:
             if reason not in endpoint.ends or not self._bears_out(reason, delivery_id, endpoint):
                 self.verdict.wrong_ends.append(f"{self._named(delivery_id)} has a dead letter with reason {reason}")
-
-    def _in_doubt(self, at: float) -> str:
-        """Name the disruption in which what was produced then may not have been learnt; empty: there was none."""
-        disturbed = (
-            each.name for each in self.facts.disruptions if each.began_at - ACKNOWLEDGED_SECONDS <= at <= each.ended_at
-        )
-        return next(disturbed, "")
 
     def _bears_out(self, reason: str, delivery_id: str, endpoint: Endpoint) -> bool:
         """Whether what the endpoint saw is a reason for this one."""
@@ -201,8 +193,9 @@ class _Judgement:
                 return self.failures[endpoint.path] >= CIRCUIT_FAILURES
         return False
 
-    def _is_withdrawn(self, delivery_id: str, endpoint: Endpoint) -> bool:
+    def _is_withdrawn(self, delivery_id: str) -> bool:
         """Whether its endpoint was gone before its turn; one that was told so itself must have a letter."""
+        endpoint = self._endpoint(delivery_id)
         if "gone" not in endpoint.ends or endpoint.path not in self.gone_paths:
             return False
         told = any(each.status == 410 for each in self.requests.get(delivery_id, ()))
@@ -228,52 +221,20 @@ class _Judgement:
             if delivery_id not in self.facts.pairs or not self._is_committed(record):
                 continue
             ended = delivery_id in self.accepted or delivery_id in self.letters
-            if not ended and step > latest.get(delivery_id, 0) and not self._is_withdrawn_at_all(delivery_id):
+            if not ended and step > latest.get(delivery_id, 0) and not self._is_withdrawn(delivery_id):
                 self.verdict.passed.append(f"{record.role} {record.partition}@{record.offset}: {step} of {delivery_id}")
-
-    def _is_withdrawn_at_all(self, delivery_id: str) -> bool:
-        return self._is_withdrawn(delivery_id, self._endpoint(delivery_id))
 
     # --- what was sent more than once
 
     def _look_at_repeats(self) -> None:
-        handed_over = {each.step for each in self.facts.records if each.reason == "handed_over"}
-        self.forks = self._forks()
+        explanations = Explanations(self.facts)
         for delivery_id, requests in self.requests.items():
-            for request in _repeated(requests):
-                why = self._explanation(delivery_id, request, handed_over)
-                if why:
+            for request in repeated(requests):
+                if why := explanations.of(request):
                     self.verdict.explained[why] += 1
                 else:
                     steps = [(each.attempt, each.status, round(each.at, 2)) for each in requests]
                     self.verdict.unexplained.append(f"{self._named(delivery_id)}: {steps}")
-
-    def _explanation(self, delivery_id: str, request: Request, handed_over: Iterable[Step]) -> str:
-        steps = range(1, request.attempt + 1)
-        past = [each for each in self.facts.disruptions if each.began_at <= request.at]
-        for disruption in past:
-            if (delivery_id, request.attempt) in disruption.unsettled:
-                return f"under way or not logged at: {disruption.name}"
-        for disruption in past:
-            if _has_earlier(disruption, delivery_id, request.attempt):
-                return f"forked chain after: {disruption.name}"
-        if forks := [self.forks[delivery_id, step] for step in steps if (delivery_id, step) in self.forks]:
-            return f"forked chain after: {forks[0]}"
-        if any((delivery_id, step) in handed_over for step in steps):
-            return "handed over before the answer came"
-        event_id = self.facts.pairs.get(delivery_id, ("", ""))[0]
-        return "published twice" if self.facts.placed.get(event_id, 0) > 1 else ""
-
-    def _forks(self) -> dict[Step, str]:
-        """Find steps that stand in two records, the first of which was produced when nobody may have learnt of it."""
-        first: dict[tuple[Step, str], float] = {}
-        forks: dict[Step, str] = {}
-        for record in sorted(self.facts.records, key=lambda each: each.at):
-            known = (record.step, record.reason)
-            if known in first and (disturbance := self._in_doubt(first[known])):
-                forks.setdefault(record.step, disturbance)
-            first.setdefault(known, record.at)
-        return forks
 
     # --- what the log says
 
@@ -283,7 +244,7 @@ class _Judgement:
                 continue
             row = log.get(delivery_id)
             if row is None:
-                if not self._is_withdrawn_at_all(delivery_id) or delivery_id in self.requests:
+                if not self._is_withdrawn(delivery_id) or delivery_id in self.requests:
                     self.verdict.disagreements.append(f"{self._named(delivery_id)} isn't in the log")
                 continue
             for what in self._disagreements(delivery_id, row):
@@ -315,21 +276,5 @@ class _Judgement:
             case "failed":
                 return row.reason in letters and not accepted
             case "skipped":
-                return bool(letters) or self._is_withdrawn_at_all(delivery_id)
+                return bool(letters) or self._is_withdrawn(delivery_id)
         return False
-
-
-def _repeated(requests: list[Request]) -> Iterable[Request]:
-    """Give the requests that repeat a step, or come after their delivery was accepted."""
-    seen: set[int] = set()
-    accepted_at = float("inf")
-    for request in sorted(requests, key=lambda each: each.at):
-        if request.attempt in seen or request.at > accepted_at:
-            yield request
-        seen.add(request.attempt)
-        if request.accepted and request.answered is not None:
-            accepted_at = min(accepted_at, request.answered[1])
-
-
-def _has_earlier(disruption: Disruption, delivery_id: str, attempt: int) -> bool:
-    return any((delivery_id, step) in disruption.unsettled for step in range(1, attempt))
