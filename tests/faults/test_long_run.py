@@ -46,5 +46,5 @@ async def test_half_an_hour_of_faults_loses_nothing(
                 if time.monotonic() > deadline:
                     break
             verdict = await rig.finish()
-        sys.stdout.write(f"{report(rig.injuries, verdict)}\n")
-    assert verdict.unexplained == []
+            sys.stdout.write(f"{report(rig.injuries, verdict)}\n")
+            assert verdict.unexplained == []
