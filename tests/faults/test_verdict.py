@@ -271,6 +271,16 @@ def test_step_behind_one_that_was_produced_at_a_fault_is_explained(facts: Facts)
     assert verdict.explained == {"forked chain after: killed": 1}
 
 
+def test_repeat_of_a_delivery_that_was_moved_at_a_fault_is_explained(facts: Facts) -> None:
+    """Where a delivery was moved without an attempt when a fault may have hidden that, its step may be sent twice."""
+    facts.requests.append(request(3, OTHER, 200, at=103))
+    facts.records.append(Record("overflow", 0, 0, (delivery(3, OTHER), 1), "slow_lane", 99))
+    facts.committed["overflow", 0] = 1
+    assert judge(facts).unexplained
+    facts.disruptions.append(Disruption("killed", 98, 101))
+    assert judge(facts).explained == {"forked chain after: killed": 1}
+
+
 def test_fault_that_excuses_nothing_explains_nothing(facts: Facts) -> None:
     """What was under way while a fault lasted that breaks no worker off is not to be sent again."""
     facts.requests.append(request(0, OK, 200, at=103))

@@ -73,16 +73,20 @@ class Explanations:
         return "published twice" if self._facts.placed.get(event_id, 0) > 1 else ""
 
     def _fork(self, request: Request) -> str:
-        """Name the disruption that may have hidden that this step, or a later one, was asked for already."""
+        """Name the disruption that may have hidden that this step, or a later one, was asked for already.
+
+        What it then hid is a record: a second one for the same step, one for a later step, or one that a delivery was moved
+        to without an attempt. The record that it was made of is read again.
+        """
         for step in range(1, request.attempt + 1):
             if fork := self._forks.get((request.delivery_id, step)):
                 return fork
-        further = (
+        hidden = (
             in_doubt(self._facts, each.at)
             for each in self._records.get(request.delivery_id, ())
-            if each.step[1] > request.attempt and each.at < request.at
+            if each.at < request.at and (each.reason or each.step[1] > request.attempt)
         )
-        return next(filter(None, further), "")
+        return next(filter(None, hidden), "")
 
 
 def _forks(facts: Facts) -> dict[Step, str]:
