@@ -75,8 +75,8 @@ class Explanations:
     def _fork(self, request: Request) -> str:
         """Name the disruption that may have hidden that this step, or a later one, was asked for already.
 
-        What it then hid is a record: a second one for the same step, one for a later step, or one that a delivery was moved
-        to without an attempt. The record that it was made of is read again.
+        What it then hid is a record: a second one for the same step, one for a later step, or one that stands for no
+        attempt, to which the delivery was moved. The record that it was made of is read again.
         """
         for step in range(1, request.attempt + 1):
             if fork := self._forks.get((request.delivery_id, step)):
