@@ -277,7 +277,9 @@ def test_repeat_of_a_delivery_that_was_moved_at_a_fault_is_explained(facts: Fact
     facts.records.append(Record("overflow", 0, 0, (delivery(3, OTHER), 1), "slow_lane", 99))
     facts.committed["overflow", 0] = 1
     assert judge(facts).unexplained
-    facts.disruptions.append(Disruption("killed", 98, 101))
+    facts.disruptions.append(Disruption("long after", 125, 126))
+    assert judge(facts).unexplained
+    facts.disruptions.append(Disruption("killed", 101.5, 102.5))
     assert judge(facts).explained == {"forked chain after: killed": 1}
 
 

@@ -9,6 +9,9 @@ ACKNOWLEDGED_SECONDS = 2.0
 """Kafka's answer may take so long; what comes in between may lose it, and what was produced is produced again."""
 
 
+MOVED_SECONDS = 15.0
+"""For so long an attempt at a slow endpoint may hold a partition's offset back: what was moved to another topic behind it
+is read again after a kill, and no log tells of moves."""
 UNCHECKED_SECONDS = 15.0
 """A worker says at most every 10 s that it sends without asking the log; what it sends then waits for its turn."""
 
@@ -25,10 +28,10 @@ def repeated(requests: Iterable[Request]) -> Iterator[Request]:
             accepted_at = min(accepted_at, request.answered[1])
 
 
-def in_doubt(facts: Facts, at: float) -> str:
-    """Name the disruption that may have hidden that something was produced then; empty where there was none."""
+def in_doubt(facts: Facts, at: float, seconds: float = ACKNOWLEDGED_SECONDS) -> str:
+    """Name the disruption, so many seconds later at most, that may have hidden that something was produced then."""
     for each in facts.disruptions:
-        if each.excuses and each.began_at - ACKNOWLEDGED_SECONDS <= at <= each.ended_at:
+        if each.excuses and each.began_at - seconds <= at <= each.ended_at:
             return each.name
     return ""
 
@@ -82,7 +85,7 @@ class Explanations:
             if fork := self._forks.get((request.delivery_id, step)):
                 return fork
         hidden = (
-            in_doubt(self._facts, each.at)
+            in_doubt(self._facts, each.at, MOVED_SECONDS if each.reason else ACKNOWLEDGED_SECONDS)
             for each in self._records.get(request.delivery_id, ())
             if each.at < request.at and (each.reason or each.step[1] > request.attempt)
         )
