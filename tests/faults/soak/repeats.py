@@ -10,7 +10,7 @@ ACKNOWLEDGED_SECONDS = 2.0
 
 
 MOVED_SECONDS = 15.0
-"""For so long an attempt at a slow endpoint may hold a partition's offset back: what was moved to another topic behind it
+"""For so long an attempt at a slow endpoint may hold a partition's offset back: what was moved elsewhere from behind it
 is read again after a kill, and no log tells of moves."""
 UNCHECKED_SECONDS = 15.0
 """A worker says at most every 10 s that it sends without asking the log; what it sends then waits for its turn."""
