@@ -13,6 +13,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from aiohttp.test_utils import TestClient, TestServer
@@ -39,8 +40,8 @@ from dispatcher.operations.api_keys import ApiKeys
 from dispatcher.operations.webhooks import Webhooks
 from dispatcher.settings import MongoSettings, SendSettings, Settings, TopicSettings
 from tests.kafka_support import admin_client, committed, quick, until
-from tests.receiver import Receiver, open_receiver
-from tests.worker_process import WorkerProcess
+from tests.receiver import Received, Receiver, open_receiver
+from tests.worker_process import WORKER, WorkerProcess
 
 KEY = b"k" * 32
 WORKSPACE = "acme"
@@ -231,8 +232,14 @@ class Deployment:
                     loop.set_exception_handler(None)
                     gc.unfreeze()
 
-    def process(self, **environment: str) -> WorkerProcess:
-        """Make a worker process, not started yet."""
+    def process(
+        self,
+        *,
+        command: Sequence[str] = WORKER,
+        variables: Mapping[str, str] = MappingProxyType({}),
+        **environment: str,
+    ) -> WorkerProcess:
+        """Make a worker process, not started yet; arguments are those of `WorkerProcess`."""
         settings = self.settings
         return WorkerProcess(
             {
@@ -252,7 +259,9 @@ class Deployment:
                 "ALLOWED_NETWORKS": "127.0.0.0/8",
                 "ENCRYPTION_KEYS": base64.b64encode(KEY).decode(),
                 **environment,
-            }
+            },
+            command,
+            variables,
         )
 
     @asynccontextmanager
@@ -272,8 +281,13 @@ class Deployment:
 
 
 @asynccontextmanager
-async def deploy(settings: Settings) -> AsyncIterator[Deployment]:
-    """Make topics, receiver and connections; the topics and the database are removed afterwards."""
+async def deploy(settings: Settings, remembered: Callable[..., Any] = Received) -> AsyncIterator[Deployment]:
+    """Make topics, receiver and connections; the topics and the database are removed afterwards.
+
+    Args:
+        settings: What workers run with.
+        remembered: Makes what the receiver remembers of a request.
+    """
     async with AsyncExitStack() as stack:
         made = await topics.ensure(settings.kafka, settings.topics)
         assert made
@@ -287,7 +301,7 @@ async def deploy(settings: Settings) -> AsyncIterator[Deployment]:
         )
         await producer.start()
         stack.push_async_callback(producer.stop)
-        receiver = await stack.enter_async_context(open_receiver())
+        receiver = await stack.enter_async_context(open_receiver(remembered))
         yield Deployment(settings, receiver, connection, producer)
 
 

@@ -1,4 +1,4 @@
-"""`python -m dispatcher worker` as a process: started, killed, told to end, asked how it does."""
+"""A worker as a process, or a program that ends in running one: started, killed, told to end, asked how it does."""
 
 import asyncio
 import json
@@ -11,11 +11,13 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 START_SECONDS = 40.0
+WORKER = ("-m", "dispatcher", "worker")
 
 
 class WorkerProcess:
@@ -23,14 +25,23 @@ class WorkerProcess:
 
     Args:
         environment: Its settings, without their prefix; nothing else of `DISPATCHER_*` reaches it.
+        command: What to give to Python in place of `-m dispatcher worker`: a program that ends in running it.
+        variables: Further environment variables, by their whole names.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        command: Sequence[str] = WORKER,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.command = tuple(command)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         settings = {**environment, "METRICS_PORT": str(self.port), "LOG_FORMAT": "json"}
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("DISPATCHER_")}
         self._environment |= {f"DISPATCHER_{name}": value for name, value in settings.items()}
+        self._environment |= variables
         self._output = tempfile.NamedTemporaryFile(prefix="worker-", suffix=".log")  # noqa: SIM115 - closed by close
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -39,10 +50,14 @@ class WorkerProcess:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self.runs:
-            await self.kill()
         if exc[0] is not None:
             sys.stderr.write(f"--- the worker's last words ---\n{self.output()[-6000:]}\n")
+        await self.close()
+
+    async def close(self) -> None:
+        """Kill it where it runs, and forget what it printed."""
+        if self.runs:
+            await self.kill()
         self._output.close()
 
     @property
@@ -64,7 +79,7 @@ class WorkerProcess:
     async def start(self, *, ready: bool = True) -> None:
         """Start it; wait until `/readyz` says so."""
         self._process = subprocess.Popen(  # noqa: ASYNC220 - returns at once, and needs no watcher of a loop
-            [sys.executable, "-m", "dispatcher", "worker"],
+            [sys.executable, *self.command],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=self._output,
@@ -113,8 +128,8 @@ class WorkerProcess:
         return self._process.wait()
 
     def output(self) -> str:
-        """What it has printed so far."""
-        return Path(self._output.name).read_text(errors="replace")
+        """What it has printed so far; nothing once it was closed."""
+        return "" if self._output.closed else Path(self._output.name).read_text(errors="replace")
 
     def said(self, words: str) -> list[dict[str, object]]:
         """Find the lines of its log whose text holds these words."""
