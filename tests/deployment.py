@@ -40,7 +40,7 @@ from dispatcher.operations.api_keys import ApiKeys
 from dispatcher.operations.webhooks import Webhooks
 from dispatcher.settings import MongoSettings, SendSettings, Settings, TopicSettings
 from tests.kafka_support import admin_client, committed, quick, until
-from tests.receiver import Receiver, open_receiver
+from tests.receiver import Received, Receiver, open_receiver
 from tests.worker_process import WORKER, WorkerProcess
 
 KEY = b"k" * 32
@@ -281,8 +281,13 @@ class Deployment:
 
 
 @asynccontextmanager
-async def deploy(settings: Settings) -> AsyncIterator[Deployment]:
-    """Make topics, receiver and connections; the topics and the database are removed afterwards."""
+async def deploy(settings: Settings, remembered: Callable[..., Any] = Received) -> AsyncIterator[Deployment]:
+    """Make topics, receiver and connections; the topics and the database are removed afterwards.
+
+    Args:
+        settings: What workers run with.
+        remembered: Makes what the receiver remembers of a request.
+    """
     async with AsyncExitStack() as stack:
         made = await topics.ensure(settings.kafka, settings.topics)
         assert made
@@ -296,7 +301,7 @@ async def deploy(settings: Settings) -> AsyncIterator[Deployment]:
         )
         await producer.start()
         stack.push_async_callback(producer.stop)
-        receiver = await stack.enter_async_context(open_receiver())
+        receiver = await stack.enter_async_context(open_receiver(remembered))
         yield Deployment(settings, receiver, connection, producer)
 
 

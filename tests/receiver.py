@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import httptools
 
@@ -69,22 +70,27 @@ class Answer:
     body: bytes = b"OK"
 
 
-Rule = Callable[[Received], Answer | int]
+Rule = Callable[[Any], Answer | int]
 
 
 class Receiver:
     """What was received, and the rules by path; a path without one answers 200.
+
+    Args:
+        make: Makes what is remembered of a request, of the fields of `Received` in their order. What it makes must have
+            a `path`, and takes `answered`.
 
     Attributes:
         port: Where it listens, on 127.0.0.1.
         received: Every request, in the order of arrival.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[..., Any] = Received) -> None:
+        self.make = make
         self.port = 0
-        self.received: list[Received] = []
+        self.received: list[Any] = []
         self._rules: dict[str, Rule] = {}
-        self._by_path: dict[str, list[Received]] = defaultdict(list)
+        self._by_path: dict[str, list[Any]] = defaultdict(list)
         self.connections: set[_Connection] = set()
 
     def url(self, path: str) -> str:
@@ -95,11 +101,11 @@ class Receiver:
         """Set what a path answers from now on: an answer, a status, or what decides for each request."""
         self._rules[path] = rule if callable(rule) else lambda _: rule
 
-    def at(self, path: str) -> list[Received]:
+    def at(self, path: str) -> list[Any]:
         """Give the requests of a path."""
         return self._by_path[path]
 
-    def take(self, request: Received) -> Answer:
+    def take(self, request: Any) -> Answer:
         """Remember a request; say what it is answered with."""
         self.received.append(request)
         self._by_path[request.path].append(request)
@@ -140,7 +146,8 @@ class _Connection(asyncio.Protocol):
         self._body += body
 
     def on_message_complete(self) -> None:
-        request = Received(time.time(), self._parser.get_method().decode(), self._path, self._headers, self._body)
+        method = self._parser.get_method().decode()
+        request = self._receiver.make(time.time(), method, self._path, self._headers, self._body)
         self._begin()
         answer = self._receiver.take(request)
         if answer.status == HANG:
@@ -160,9 +167,9 @@ class _Connection(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def open_receiver() -> AsyncIterator[Receiver]:
-    """Listen on a free port of the loopback address."""
-    receiver = Receiver()
+async def open_receiver(make: Callable[..., Any] = Received) -> AsyncIterator[Receiver]:
+    """Listen on a free port of the loopback address; `make` as `Receiver` has it."""
+    receiver = Receiver(make)
     server = await asyncio.get_running_loop().create_server(lambda: _Connection(receiver), "127.0.0.1", 0, backlog=1024)
     receiver.port = server.sockets[0].getsockname()[1]
     try:
