@@ -64,8 +64,8 @@ fuzz: install ## strangers' bytes against everything that reads them, for MINUTE
 bench: install ## measure throughput and latency on this machine: half an hour
 	@$(BIN)/python -m tests.bench
 
-soak: install ## the long fault runs
-	@$(BIN)/python -m pytest -m slow tests/faults
+soak: install ## the long fault runs; the longest takes MINUTES=30
+	@SOAK_MINUTES=$(or $(MINUTES),30) $(BIN)/python -m pytest -m slow tests/faults
 
 demo: install ## tell the whole story in a terminal, in under a minute
 	@$(BIN)/dispatcher demo

@@ -14,7 +14,7 @@ from tests.faults.soak.schedule import short_run
 SEED = 20
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(600)
 async def test_faults_lose_nothing(
     local_stack_factory: Callable[..., Awaitable[LocalStack]],
     unique_name: Callable[..., str],

@@ -37,7 +37,7 @@ def request(number: int, endpoint: Endpoint, status: int, attempt: int = 1, at: 
 
 @pytest.fixture
 def facts() -> Facts:
-    """A run without a fault: 1 is delivered at the second attempt and dead elsewhere, 2 is gone, the others are delivered."""
+    """A run without a fault: 1 is delivered at the second attempt and dead elsewhere, 2 is gone, the rest delivered."""
     facts = Facts({each.path: each for each in (OK, DEAD, GONE, OTHER)})
     for offset, event in enumerate(EVENTS):
         facts.publish(event)
@@ -315,6 +315,16 @@ def test_delivered_row_without_an_accepted_request_is_found(facts: Facts) -> Non
     verdict = judge(facts)
     assert verdict.lost
     assert verdict.disagreements
+
+
+def test_attempt_that_was_unsettled_may_be_missing_where_its_webhook_was_disabled(facts: Facts) -> None:
+    """A delivery that is read again after a fault, when its webhook is disabled, is skipped and logged as that."""
+    assert facts.log is not None
+    del facts.letters[1]
+    facts.log[delivery(2, GONE)] = Logged("skipped", "disabled", {0: 0})
+    assert judge(facts).disagreements
+    facts.disruptions.append(Disruption("frozen", 99, 101, {(delivery(2, GONE), 1)}))
+    assert judge(facts).problems == {}
 
 
 def test_problems_stand_in_the_text(facts: Facts) -> None:

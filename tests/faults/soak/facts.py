@@ -149,8 +149,8 @@ class Facts:
         acknowledged: Those that it had before: they must stand there.
         places: Where on the source topic which event stands: its partition and offset.
         placed: How often each event stands there.
-        pairs: By delivery id, the event and the endpoint's path of each pair that matches; it must be delivered once the
-            event stands on its topic.
+        pairs: By delivery id, the event and the endpoint's path of each pair that matches; it must be delivered once
+            the event stands on its topic.
         requests: In the order of arrival.
         records: Of own topics.
         letters: Of the dead-letter topic.

@@ -9,9 +9,9 @@ from tests.faults.soak.rig import Rig
 from tests.worker_process import WorkerProcess
 
 END_SECONDS = 25.0
-WORKER_SECONDS = 45.0
+WORKER_SECONDS = 90.0
 """Within so much after a death a worker has started, on a busy machine, and the group has noticed."""
-SERVICE_SECONDS = 60.0
+SERVICE_SECONDS = 90.0
 
 Service = Literal["kafka", "mongo"]
 _NAMES = {"kafka": "broker", "mongo": "mongod"}
@@ -136,7 +136,7 @@ class WorkersComeAndGo:
 class EndpointsHang:
     """No endpoint answers anything, for longer than a worker may go without polling."""
 
-    recovery_seconds = 60.0
+    recovery_seconds = SERVICE_SECONDS
 
     def __init__(self, seconds: float) -> None:
         self.name = f"all endpoints hang for {seconds:g} s"

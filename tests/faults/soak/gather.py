@@ -118,9 +118,14 @@ class Unsettled:
         self._seen = 0
         self._open: set[Step] = set()
         self._asking: asyncio.Task[set[Step]] | None = None
+        self._lock = asyncio.Lock()
 
     async def sample(self) -> set[Step]:
         """Give them as they are now; with MongoDB out of reach, all that may be."""
+        async with self._lock:
+            return await self._sample()
+
+    async def _sample(self) -> set[Step]:
         new = self._requests[self._seen :]
         self._seen += len(new)
         self._open.update((each.delivery_id, each.attempt) for each in new)

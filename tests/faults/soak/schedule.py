@@ -1,7 +1,7 @@
 """Which faults a run injects: a fixed list for the short one, all of them in a drawn order for the long one."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tests.faults.soak.fault import Fault, FaultMaker
 from tests.faults.soak.faults import EndpointsHang, ServiceFrozen, ServiceRestarted, WorkerEnded, WorkersComeAndGo
@@ -37,8 +37,7 @@ def short_run(chance: random.Random) -> Iterator[Fault]:
         yield make(chance)
 
 
-def long_run(chance: random.Random) -> Iterator[Fault]:
+def long_run(chance: random.Random) -> Iterator[Sequence[Fault]]:
     """Give the faults of the long run, round after round without an end."""
     while True:
-        for make in chance.sample(LONG_RUN, len(LONG_RUN)):
-            yield make(chance)
+        yield [make(chance) for make in chance.sample(LONG_RUN, len(LONG_RUN))]
