@@ -1,5 +1,7 @@
 """A worker that Kafka can not be reached from, for longer than its session lasts."""
 
+import asyncio
+import contextlib
 import random
 import sys
 from collections.abc import Awaitable, Callable
@@ -7,14 +9,52 @@ from pathlib import Path
 
 import pytest
 
+from dispatcher.core.errors import UnavailableError
 from dispatcher.local import LocalStack
 from tests.faults.hard_faults import NetworkCut
 from tests.faults.hard_stack import open_hard_stack
 from tests.faults.soak.report import report
 from tests.faults.soak.rig import open_rig
+from tests.kafka_support import Listener, make_topic, member, publish, quick, until
 
 CUT_SECONDS = 10.0
 """The session lasts 6."""
+
+
+@pytest.mark.timeout(120)
+async def test_member_that_was_cut_off_hands_out_nothing_that_others_took_over(
+    local_stack_factory: Callable[..., Awaitable[LocalStack]], unique_name: Callable[..., str], tmp_path: Path
+) -> None:
+    """Reconnected after its session, a member first learns that it has none: it reads nothing of what others did."""
+    async with open_hard_stack(local_stack_factory, tmp_path / "hard") as hard:
+        bootstrap = hard.stack.kafka_bootstrap
+        assert bootstrap is not None
+        group, topic = unique_name("g"), await make_topic(bootstrap, unique_name("events"), 2)
+        await publish(bootstrap, topic, [b"before"] * 20)
+        async with member(quick(f"127.0.0.1:{hard.proxy.port}"), group, topic) as cut_off:
+            await cut_off.read_until(lambda: len(cut_off.received) == 20, "the first")
+            assert await cut_off.commit_done()
+            reading = asyncio.create_task(read_on(cut_off))
+            hard.proxy.cut()
+            async with member(quick(bootstrap), group, topic) as other:
+                for partition in (0, 1):
+                    await publish(bootstrap, topic, [b"meanwhile"] * 20, partition)
+                await other.read_until(lambda: len(other.received) == 40, "the other takes over")
+                assert await other.commit_done()
+                assert cut_off.consumer is not None
+                assert not cut_off.consumer.is_member
+                hard.proxy.mend()
+                await until(lambda: len(cut_off.epochs) > 1, "it joins again")
+                assert cut_off.consumer.is_member
+                reading.cancel()
+    assert [each.value for each in cut_off.received] == [b"before"] * 20
+
+
+async def read_on(listener: Listener) -> None:
+    """Poll for ever, as a worker does."""
+    while True:
+        with contextlib.suppress(UnavailableError):
+            await listener.read()
 
 
 @pytest.mark.slow
