@@ -50,10 +50,14 @@ class WorkerProcess:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self.runs:
-            await self.kill()
         if exc[0] is not None:
             sys.stderr.write(f"--- the worker's last words ---\n{self.output()[-6000:]}\n")
+        await self.close()
+
+    async def close(self) -> None:
+        """Kill it where it runs, and forget what it printed."""
+        if self.runs:
+            await self.kill()
         self._output.close()
 
     @property

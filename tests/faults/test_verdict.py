@@ -55,10 +55,10 @@ def facts() -> Facts:
         request(4, OK, 200),
     ]
     facts.records += [
-        Record(TIER, 0, 0, (delivery(1, OK), 2), ""),
-        Record(TIER, 0, 1, (delivery(1, DEAD), 2), ""),
+        Record(TIER, 0, 0, (delivery(1, OK), 2), "", 101),
+        Record(TIER, 0, 1, (delivery(1, DEAD), 2), "", 101),
     ]
-    facts.letters += [Letter(delivery(1, DEAD), "attempts_exhausted"), Letter(delivery(2, GONE), "gone")]
+    facts.letters += [Letter(delivery(1, DEAD), "attempts_exhausted", 102), Letter(delivery(2, GONE), "gone", 100)]
     facts.committed = {("source", 0): len(EVENTS), (TIER, 0): 2}
     facts.log = {
         delivery(0, OK): Logged("delivered", "", {1: 200}),
@@ -147,7 +147,7 @@ def test_forged_commit_is_found(facts: Facts, role: str, number: int, endpoint: 
 def test_step_that_a_circuit_skipped_was_not_passed(facts: Facts) -> None:
     """A committed record whose attempt was skipped is no fault where its delivery waits for a later one."""
     facts.requests = [each for each in facts.requests if each.delivery_id != delivery(1, OK) or each.attempt == 1]
-    facts.records.append(Record("retry.3s", 0, 0, (delivery(1, OK), 3), ""))
+    facts.records.append(Record("retry.3s", 0, 0, (delivery(1, OK), 3), "", 101))
     verdict = judge(replace(facts, log=None))
     assert verdict.problems == {}
     assert verdict.waiting == 1
@@ -156,13 +156,13 @@ def test_step_that_a_circuit_skipped_was_not_passed(facts: Facts) -> None:
 @pytest.mark.parametrize("reason", ["gone", "circuit_open", "expired", "undecodable"])
 def test_dead_letter_with_another_reason_is_a_wrong_end(facts: Facts, reason: str) -> None:
     """A reason that the requests don't bear out, or that the endpoint may not end with, is wrong."""
-    facts.letters[0] = Letter(delivery(1, DEAD), reason)
+    facts.letters[0] = Letter(delivery(1, DEAD), reason, 102)
     assert "wrong end" in judge(replace(facts, log=None)).problems
 
 
 def test_circuit_may_end_a_delivery_after_many_failures(facts: Facts) -> None:
     """`circuit_open` is borne out by 20 failed requests of its endpoint."""
-    facts.letters[0] = Letter(delivery(1, DEAD), "circuit_open")
+    facts.letters[0] = Letter(delivery(1, DEAD), "circuit_open", 102)
     facts.requests += [request(1, DEAD, 500, attempt=2, at=103 + number) for number in range(18)]
     assert judge(replace(facts, log=None)).problems == {}
 
@@ -177,16 +177,20 @@ def test_dead_letter_of_a_healthy_endpoint_is_a_wrong_end(facts: Facts) -> None:
     """A delivery that should have been made has no dead letter, whatever its reason."""
     without_requests(facts, delivery(0, OK))
     facts.requests.append(request(0, OK, 500, attempt=20))
-    facts.letters.append(Letter(delivery(0, OK), "attempts_exhausted"))
+    facts.letters.append(Letter(delivery(0, OK), "attempts_exhausted", 102))
     assert judge(replace(facts, log=None)).wrong_ends
 
 
 def test_second_dead_letter_is_a_wrong_end(facts: Facts) -> None:
-    """Two dead letters of one delivery are wrong, unless an attempt of it was unsettled at a fault."""
-    facts.letters.append(facts.letters[0])
+    """Two dead letters of one delivery are wrong, unless the first was produced when a fault may have hidden that."""
+    facts.letters.append(replace(facts.letters[0], at=110))
     assert judge(facts).wrong_ends
-    facts.disruptions.append(Disruption("killed", 100, 101, {(delivery(1, DEAD), 2)}))
-    assert judge(facts).problems == {}
+    facts.disruptions.append(Disruption("frozen", 105, 120))
+    assert judge(facts).wrong_ends
+    facts.disruptions.append(Disruption("killed", 103, 104))
+    verdict = judge(facts)
+    assert verdict.problems == {}
+    assert verdict.second_letters == {"killed": 1}
 
 
 def test_delivered_and_dead_lettered_is_a_wrong_end(facts: Facts) -> None:
@@ -223,8 +227,8 @@ def test_event_under_another_delivery_is_wrong(facts: Facts) -> None:
 
 def test_record_letter_or_row_of_nothing_is_wrong(facts: Facts) -> None:
     """What Kafka or the log has of an unknown delivery is wrong, a source record in the dead letters too."""
-    facts.records.append(Record(TIER, 0, 2, ("del_unknown", 2), ""))
-    facts.letters.append(Letter("", "undecodable"))
+    facts.records.append(Record(TIER, 0, 2, ("del_unknown", 2), "", 101))
+    facts.letters.append(Letter("", "undecodable", 102))
     assert facts.log is not None
     facts.log["del_foreign"] = Logged("delivered", "", {1: 200})
     assert len(judge(facts).wrong) == 3
@@ -263,10 +267,22 @@ def test_repeat_after_a_hand_over_is_explained(facts: Facts) -> None:
     facts.requests.append(request(0, OK, 200, at=103))
     facts.committed["overflow", 0] = 1
     for reason, explained in (("handed_over", 1), ("slow_lane", 0)):
-        record = Record("overflow", 0, 0, (delivery(0, OK), 1), reason)
+        record = Record("overflow", 0, 0, (delivery(0, OK), 1), reason, 101)
         verdict = judge(replace(facts, records=[*facts.records, record]))
         assert sum(verdict.explained.values()) == explained
         assert len(verdict.unexplained) == 1 - explained
+
+
+def test_repeat_of_a_step_that_was_produced_twice_is_explained(facts: Facts) -> None:
+    """Where a retry record was produced again because a fault hid the first, its step may be sent twice."""
+    facts.requests.append(request(1, OK, 200, attempt=2, at=103))
+    facts.records.append(replace(facts.records[0], offset=2, at=106))
+    facts.committed[TIER, 0] = 3
+    assert judge(facts).unexplained
+    facts.disruptions.append(Disruption("frozen", 102, 107))
+    verdict = judge(facts)
+    assert verdict.explained == {"forked chain after: frozen": 1}
+    assert verdict.unexplained == []
 
 
 def test_event_that_was_published_twice_explains_a_repeat(facts: Facts) -> None:

@@ -1,4 +1,4 @@
-"""The webhooks of a run, of two workspaces: healthy, jittery, failing at first or always, gone, for other types."""
+"""The webhooks of a run, of two workspaces: healthy, slow, failing at first or always, gone, for other types."""
 
 import json
 import random
@@ -12,7 +12,8 @@ from tests.receiver import HANG, Answer
 
 DELIVERED = frozenset({"delivered"})
 PATIENT = {"max_attempts": 20, "timeout_seconds": 8}
-JITTER_SECONDS = 0.05
+LATENCY_SECONDS = {"/jitter": (0.0, 0.05), "/other-jitter": (0.0, 0.05), "/slow": (0.2, 0.9)}
+"""From, to; others answer at once. The slow one takes longer than from commit to commit: always some are under way."""
 GONE = "/gone"
 
 
@@ -44,6 +45,7 @@ class Endpoints:
         gives_up = frozenset({"attempts_exhausted", "circuit_open"})
         await self._add("/ok", ("*",))
         await self._add("/jitter", ("user.*",))
+        await self._add("/slow", ("project.*",))
         await self._add("/fails-at-first", ("user.created", "project.*"))
         await self._add("/dead", ("post.published",), gives_up, max_attempts=2)
         await self._add(GONE, (RARE_TYPE,), frozenset({"gone"}))
@@ -81,6 +83,4 @@ class Endpoints:
             case "/fails-at-first":
                 # Not so many that the circuit opens.
                 return 500 if request.attempt == 1 and int(request.event_id[4:]) % 2 else 200
-            case "/jitter" | "/other-jitter":
-                return Answer(200, self._chance.uniform(0, JITTER_SECONDS))
-        return 200
+        return Answer(200, self._chance.uniform(*LATENCY_SECONDS.get(request.path, (0.0, 0.0))))

@@ -89,6 +89,7 @@ class Record:
         role: `overflow`, `retry.300ms`…
         step: The delivery, and the attempt that it asks for.
         reason: Why it is there; empty where an attempt failed.
+        at: When it was produced, unix seconds.
     """
 
     role: str
@@ -96,14 +97,16 @@ class Record:
     offset: int
     step: Step
     reason: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A dead letter; `delivery_id` is empty for a source record that never became a delivery."""
+    """A dead letter, produced `at`; `delivery_id` is empty for a source record that never became a delivery."""
 
     delivery_id: str
     reason: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 from typing import Literal
 
 from dispatcher.local.service import LocalService
@@ -110,25 +111,25 @@ class WorkersComeAndGo:
         """Start some, end some."""
         deadline = asyncio.get_running_loop().time() + self._seconds
         while asyncio.get_running_loop().time() < deadline:
-            joins = len(self._guests) + len(self._leaving) < self.at_most
-            if joins and (not self._guests or self._chance.random() < 0.5):
+            may_join = len(self._guests) + sum(each.runs for each in self._leaving) < self.at_most
+            if may_join and (not self._guests or self._chance.random() < 0.5):
                 guest = rig.worker()
                 await guest.start(ready=False)
                 self._guests.append(guest)
             elif self._guests:
                 self._leave(self._guests.pop(0))
             await asyncio.sleep(1)
-            self._leaving = [each for each in self._leaving if each.runs]
 
     async def undo(self, rig: Rig) -> None:
-        """Let all guests leave."""
+        """Let all guests leave: each ends as it should."""
         while self._guests:
             self._leave(self._guests.pop())
         for each in self._leaving:
-            await each.ended(END_SECONDS)
+            code = await each.ended(END_SECONDS)
+            # Before it has a handler for it, SIGTERM ends it at once: it has joined nothing then.
+            assert code in {0, -signal.SIGTERM}, f"a worker that was told to end gave {code}: {each.output()[-3000:]}"
 
     def _leave(self, guest: WorkerProcess) -> None:
-        # Before it has a handler for it, SIGTERM ends it at once: it has joined nothing then.
         guest.terminate()
         self._leaving.append(guest)
 

@@ -82,16 +82,17 @@ class Gatherer:
                 behind = [each for each in behind if self._positions[each] < ends[each]]
 
     def _take(self, topic: str, record) -> None:
-        facts = self._facts
+        facts, at = self._facts, record.timestamp / 1000
         if topic == self._deployment.source:
             facts.place(record.partition, record.offset, json.loads(record.value)["id"])
         elif topic == self._deployment.names.dead_letter:
             letter = decode_dead_letter(record.headers)
-            facts.letters.append(Letter(getattr(letter, "delivery_id", ""), letter.reason))
+            facts.letters.append(Letter(getattr(letter, "delivery_id", ""), letter.reason, at))
         else:
             carried = decode_headers(record.headers)
             step = (carried.delivery_id, carried.attempt + 1)
-            facts.records.append(Record(self._roles[topic], record.partition, record.offset, step, carried.reason))
+            role = self._roles[topic]
+            facts.records.append(Record(role, record.partition, record.offset, step, carried.reason, at))
 
     async def read_log(self) -> None:
         """Read the whole delivery log."""

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from aiokafka.errors import KafkaError
+
 from dispatcher.local import LocalStack
 from tests.deployment import Deployment, deploy, make_settings
 from tests.faults.soak.endpoints import Endpoints, remember
@@ -85,6 +87,7 @@ class Rig:
         self._began = time.monotonic()
         self._gatherer = Gatherer(deployment, self.facts)
         self._unsettled = Unsettled(deployment, self.facts.requests)
+        self._made: list[WorkerProcess] = []
         self._unplaced: set[str] = set()
         self._requests_seen = self._records_seen = self._letters_seen = 0
 
@@ -97,14 +100,16 @@ class Rig:
         variables: Mapping[str, str] = MappingProxyType({}),
         **environment: str,
     ) -> WorkerProcess:
-        """Make a worker process with this run's settings, not started and not among `workers`.
+        """Make a worker process with this run's settings, not started and not among `workers`; it ends with the run.
 
         Args:
             command: What to give to Python in place of `-m dispatcher worker`.
             variables: Further environment variables, by their whole names.
             environment: Further settings, without their prefix.
         """
-        return self.deployment.process(command=command, variables=variables, **{**SHORT_LIMITS, **environment})
+        made = self.deployment.process(command=command, variables=variables, **{**SHORT_LIMITS, **environment})
+        self._made.append(made)
+        return made
 
     async def kill(self, worker: WorkerProcess) -> None:
         """SIGKILL a worker, and note what it may have left unsettled."""
@@ -166,6 +171,11 @@ class Rig:
         await self._gatherer.read_log()
         return await self._judge()
 
+    async def close(self) -> None:
+        """End every worker that was made."""
+        for each in self._made:
+            await each.close()
+
     async def _until_logged(self) -> None:
         """Wait a little for attempts that are logged later than their record is committed; the verdict tells of others.
 
@@ -218,7 +228,10 @@ class Rig:
                 return f"worker {number} isn't ready"
         if not self.publisher.settled(mark):
             return "the publisher waits for Kafka"
-        await self._read_on()
+        try:
+            await self._read_on()
+        except (KafkaError, TimeoutError) as error:
+            return f"Kafka doesn't answer the test itself: {error!r}"
         left = [each for each in self._unplaced if self._is_published(each, mark)]
         return f"{len(left)} pairs neither arrived nor wait in a topic" if left else ""
 
@@ -260,6 +273,7 @@ async def open_rig(
         facts = Facts(endpoints.known, requests=deployment.receiver.received)
         publisher = Publisher(deployment, facts, per_second)
         rig = Rig(stack, deployment, endpoints, publisher)
+        running.push_async_callback(rig.close)
         for _ in range(workers):
             rig.workers.append(await running.enter_async_context(rig.worker()))
         publisher.start()

@@ -3,8 +3,10 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-from tests.faults.soak.facts import Disruption, Endpoint, Facts, Letter, Logged, Record, Request, Step
+from tests.faults.soak.facts import Endpoint, Facts, Letter, Logged, Record, Request
+from tests.faults.soak.repeats import Explanations, in_doubt, repeated
 
 CIRCUIT_FAILURES = 20
 """So many requests must have failed before a circuit may be open."""
@@ -24,6 +26,7 @@ class Verdict:
         dead_lettered: Pairs by the reason of their dead letter.
         withdrawn: Pairs of an endpoint that said 410 to another one before.
         explained: Repeated requests, by what explains them.
+        second_letters: Dead letters whose delivery has a later one, by the disruption that explains it.
         unexplained: Repeated requests that nothing explains.
         lost: What is nowhere: neither delivered, nor waiting, nor dead-lettered.
         wrong: What arrived, or was written, and matches nothing.
@@ -40,6 +43,7 @@ class Verdict:
     dead_lettered: Counter[str] = field(default_factory=Counter)
     withdrawn: int = 0
     explained: Counter[str] = field(default_factory=Counter)
+    second_letters: Counter[str] = field(default_factory=Counter)
     unexplained: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
@@ -62,12 +66,14 @@ class Verdict:
     def __str__(self) -> str:
         letters = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dead_lettered.items())) or "0"
         repeated = "; ".join(f"{count} {why}" for why, count in sorted(self.explained.items())) or "none"
+        letters_again = "; ".join(f"{count} at: {why}" for why, count in sorted(self.second_letters.items())) or "none"
         lines = [
             f"{self.events} events, {self.pairs} pairs, {self.requests} requests",
             f"delivered {self.delivered}, waiting {self.waiting}, dead-lettered {letters}, withdrawn {self.withdrawn}",
             f"lost {len(self.lost)}, wrong {len(self.wrong)}, wrong end {len(self.wrong_ends)}",
             f"committed and unfinished {len(self.passed)}, log disagrees {len(self.disagreements)}",
             f"repeated requests, explained: {repeated}",
+            f"repeated dead letters, explained: {letters_again}",
             f"repeated requests, unexplained: {len(self.unexplained)}",
         ]
         for kind, found in {**self.problems, "unexplained": self.unexplained}.items():
@@ -155,7 +161,7 @@ class _Judgement:
                     self.verdict.wrong_ends.append(f"{self._named(delivery_id)} was answered 2xx")
             elif delivery_id in self.waiting_deliveries or event_id not in self.taken_up:
                 self.verdict.waiting += 1
-            elif self._is_withdrawn(delivery_id, endpoint):
+            elif self._is_withdrawn(delivery_id):
                 self.verdict.withdrawn += 1
             else:
                 steps = [(each.attempt, each.status) for each in self.requests.get(delivery_id, ())]
@@ -166,8 +172,11 @@ class _Judgement:
         self.verdict.dead_lettered[letters[0].reason] += 1
         if delivery_id in self.accepted and not self._was_unsettled(delivery_id):
             self.verdict.wrong_ends.append(f"{self._named(delivery_id)} was answered 2xx and has a dead letter")
-        if len(letters) > 1 and not self._was_unsettled(delivery_id):
-            self.verdict.wrong_ends.append(f"{self._named(delivery_id)} has {len(letters)} dead letters")
+        for first, _ in pairwise(sorted(letters, key=lambda each: each.at)):
+            if disturbance := in_doubt(self.facts, first.at):
+                self.verdict.second_letters[disturbance] += 1
+            else:
+                self.verdict.wrong_ends.append(f"{self._named(delivery_id)} has {len(letters)} dead letters")
         for reason in reasons:
             if reason not in endpoint.ends or not self._bears_out(reason, delivery_id, endpoint):
                 self.verdict.wrong_ends.append(f"{self._named(delivery_id)} has a dead letter with reason {reason}")
@@ -184,8 +193,9 @@ class _Judgement:
                 return self.failures[endpoint.path] >= CIRCUIT_FAILURES
         return False
 
-    def _is_withdrawn(self, delivery_id: str, endpoint: Endpoint) -> bool:
+    def _is_withdrawn(self, delivery_id: str) -> bool:
         """Whether its endpoint was gone before its turn; one that was told so itself must have a letter."""
+        endpoint = self._endpoint(delivery_id)
         if "gone" not in endpoint.ends or endpoint.path not in self.gone_paths:
             return False
         told = any(each.status == 410 for each in self.requests.get(delivery_id, ()))
@@ -211,37 +221,20 @@ class _Judgement:
             if delivery_id not in self.facts.pairs or not self._is_committed(record):
                 continue
             ended = delivery_id in self.accepted or delivery_id in self.letters
-            if not ended and step > latest.get(delivery_id, 0) and not self._is_withdrawn_at_all(delivery_id):
+            if not ended and step > latest.get(delivery_id, 0) and not self._is_withdrawn(delivery_id):
                 self.verdict.passed.append(f"{record.role} {record.partition}@{record.offset}: {step} of {delivery_id}")
-
-    def _is_withdrawn_at_all(self, delivery_id: str) -> bool:
-        return self._is_withdrawn(delivery_id, self._endpoint(delivery_id))
 
     # --- what was sent more than once
 
     def _look_at_repeats(self) -> None:
-        handed_over = {each.step for each in self.facts.records if each.reason == "handed_over"}
+        explanations = Explanations(self.facts)
         for delivery_id, requests in self.requests.items():
-            for request in _repeated(requests):
-                why = self._explanation(delivery_id, request, handed_over)
-                if why:
+            for request in repeated(requests):
+                if why := explanations.of(request):
                     self.verdict.explained[why] += 1
                 else:
                     steps = [(each.attempt, each.status, round(each.at, 2)) for each in requests]
                     self.verdict.unexplained.append(f"{self._named(delivery_id)}: {steps}")
-
-    def _explanation(self, delivery_id: str, request: Request, handed_over: Iterable[Step]) -> str:
-        past = [each for each in self.facts.disruptions if each.began_at <= request.at]
-        for disruption in past:
-            if (delivery_id, request.attempt) in disruption.unsettled:
-                return f"under way or not logged at: {disruption.name}"
-        for disruption in past:
-            if _has_earlier(disruption, delivery_id, request.attempt):
-                return f"forked chain after: {disruption.name}"
-        if any((delivery_id, step) in handed_over for step in range(1, request.attempt + 1)):
-            return "handed over before the answer came"
-        event_id = self.facts.pairs.get(delivery_id, ("", ""))[0]
-        return "published twice" if self.facts.placed.get(event_id, 0) > 1 else ""
 
     # --- what the log says
 
@@ -251,7 +244,7 @@ class _Judgement:
                 continue
             row = log.get(delivery_id)
             if row is None:
-                if not self._is_withdrawn_at_all(delivery_id) or delivery_id in self.requests:
+                if not self._is_withdrawn(delivery_id) or delivery_id in self.requests:
                     self.verdict.disagreements.append(f"{self._named(delivery_id)} isn't in the log")
                 continue
             for what in self._disagreements(delivery_id, row):
@@ -283,21 +276,5 @@ class _Judgement:
             case "failed":
                 return row.reason in letters and not accepted
             case "skipped":
-                return bool(letters) or self._is_withdrawn_at_all(delivery_id)
+                return bool(letters) or self._is_withdrawn(delivery_id)
         return False
-
-
-def _repeated(requests: list[Request]) -> Iterable[Request]:
-    """Give the requests that repeat a step, or come after their delivery was accepted."""
-    seen: set[int] = set()
-    accepted_at = float("inf")
-    for request in sorted(requests, key=lambda each: each.at):
-        if request.attempt in seen or request.at > accepted_at:
-            yield request
-        seen.add(request.attempt)
-        if request.accepted and request.answered is not None:
-            accepted_at = min(accepted_at, request.answered[1])
-
-
-def _has_earlier(disruption: Disruption, delivery_id: str, attempt: int) -> bool:
-    return any((delivery_id, step) in disruption.unsettled for step in range(1, attempt))
