@@ -35,6 +35,10 @@ class FaultPlan:
         """Let the worker end itself by SIGKILL when it comes to this point for the so-manieth time from now on."""
         self._write(f"kill-{point}", str(count))
 
+    def spare(self, point: KillPoint) -> None:
+        """Let it live on after all."""
+        self.done(f"kill-{point}")
+
     def refuse(self, *topics: str) -> None:
         """Let produces to these topics fail, and no others; none: all succeed again."""
         self._write("refused", "\n".join(topics))

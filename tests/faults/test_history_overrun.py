@@ -3,8 +3,6 @@
 import hashlib
 import hmac
 import json
-import os
-import signal
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from dispatcher.core.model import Webhook
 from dispatcher.local import LocalStack
 from tests.deployment import Deployment, deploy, make_settings, until
+from tests.faults.hard_faults import LOST
 from tests.faults.load import check_nothing_lost, make_ledger
 from tests.ledger import Ledger
 from tests.mongo_support import SHORT_HISTORY, overwrite_history, resume_token
@@ -20,7 +19,6 @@ from tests.services import Services
 
 PER_SECOND = 100
 SECRET = "a secret that nobody told the worker of"
-LOST = "change stream lost; loading all webhooks again"
 LOADED = "webhooks loaded"
 
 
@@ -37,12 +35,12 @@ async def test_webhooks_are_loaded_again_under_load_where_their_history_is_lost(
         async with deployment.process() as worker:
             async with ledger.flow(PER_SECOND):
                 await until(lambda: len(receiver.at("/old")) > PER_SECOND, "deliveries arrive")
-                os.kill(worker.pid, signal.SIGSTOP)
+                worker.pause()
                 try:
                     await change(deployment, moved, deleted)
                     await overwrite_history(deployment.connection, await resume_token(deployment.connection))
                 finally:
-                    os.kill(worker.pid, signal.SIGCONT)
+                    worker.resume()
                 await until(lambda: worker.said(LOST), "the worker notices")
                 await until(lambda: len(worker.said(LOADED)) == 2, "all webhooks are loaded again")
                 late = len(ledger.published)

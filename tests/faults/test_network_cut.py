@@ -11,14 +11,11 @@ import pytest
 
 from dispatcher.core.errors import UnavailableError
 from dispatcher.local import LocalStack
-from tests.faults.hard_faults import NetworkCut
+from tests.faults.hard_faults import CUT_SECONDS, NetworkCut
 from tests.faults.hard_stack import open_hard_stack
 from tests.faults.soak.report import report
 from tests.faults.soak.rig import open_rig
 from tests.kafka_support import Listener, make_topic, member, publish, quick, until
-
-CUT_SECONDS = 10.0
-"""The session lasts 6."""
 
 
 @pytest.mark.timeout(120)
