@@ -185,7 +185,7 @@ def test_second_dead_letter_is_a_wrong_end(facts: Facts) -> None:
     """Two dead letters of one delivery are wrong, unless the first was produced when a fault may have hidden that."""
     facts.letters.append(replace(facts.letters[0], at=110))
     assert judge(facts).wrong_ends
-    facts.disruptions.append(Disruption("frozen", 105, 120))
+    facts.disruptions += [Disruption("before", 90, 95), Disruption("after", 105, 120)]
     assert judge(facts).wrong_ends
     facts.disruptions.append(Disruption("killed", 103, 104))
     verdict = judge(facts)
@@ -196,6 +196,13 @@ def test_second_dead_letter_is_a_wrong_end(facts: Facts) -> None:
 def test_delivered_and_dead_lettered_is_a_wrong_end(facts: Facts) -> None:
     """A delivery that was accepted has no dead letter."""
     facts.requests.append(request(1, DEAD, 200, attempt=1, at=101))
+    assert judge(replace(facts, log=None)).wrong_ends
+
+
+def test_delivery_of_an_endpoint_that_only_fails_is_a_wrong_end(facts: Facts) -> None:
+    """Where every delivery must fail, an accepted one is wrong."""
+    del facts.letters[0]
+    facts.requests.append(request(1, DEAD, 200, attempt=2, at=103))
     assert judge(replace(facts, log=None)).wrong_ends
 
 
@@ -327,7 +334,9 @@ def test_log_says_why_a_delivery_failed(facts: Facts) -> None:
 
 def test_delivered_row_without_an_accepted_request_is_found(facts: Facts) -> None:
     """A row may say delivered only where the endpoint answered 2xx."""
+    assert facts.log is not None
     facts.requests[0].answered = (500, 100.01)
+    facts.log[delivery(0, OK)] = Logged("delivered", "", {1: 500})
     verdict = judge(facts)
     assert verdict.lost
     assert verdict.disagreements
