@@ -258,13 +258,22 @@ class _Judgement:
             if code and code not in answers[number]:
                 yield f"attempt {number} is logged with {code}, the endpoint answered {sorted(answers[number])}"
         for number in answers.keys() - row.codes.keys():
-            if row.status == "skipped" and (delivery_id, number) in self.unsettled:
-                continue  # whoever took it up after the fault found its webhook disabled
+            if (delivery_id, number) in self.unsettled and (
+                row.status == "skipped" or self._went_on(delivery_id, number)
+            ):
+                # Whoever took it up after the fault found its webhook disabled; or its next step was durable before the
+                # fault, so that nobody made it again.
+                continue
             yield f"attempt {number} arrived and isn't logged"
         if not self._is_true_end(delivery_id, row):
             letters = [each.reason for each in self.letters.get(delivery_id, ())]
             accepted = "was" if delivery_id in self.accepted else "was never"
             yield f"logged as {row.status} {row.reason}, {accepted} answered 2xx; dead letters: {letters}"
+
+    def _went_on(self, delivery_id: str, number: int) -> bool:
+        """Whether a later step of a delivery, or its dead letter, stands in a topic."""
+        later = any(each.step[0] == delivery_id and each.step[1] > number for each in self.facts.records)
+        return later or delivery_id in self.letters
 
     def _is_true_end(self, delivery_id: str, row: Logged) -> bool:
         """Whether a delivery ended as the log says; at the end of a run nothing is under way."""
