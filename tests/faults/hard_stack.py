@@ -39,12 +39,15 @@ class HardStack:
 
 
 @asynccontextmanager
-async def open_hard_stack(start: Callable[..., Awaitable[LocalStack]], folder: Path) -> AsyncIterator[HardStack]:
+async def open_hard_stack(
+    start: Callable[..., Awaitable[LocalStack]], folder: Path, *, mongo: bool = True
+) -> AsyncIterator[HardStack]:
     """Start the services.
 
     Args:
         start: Starts a local stack, as the fixture `local_stack_factory` does.
         folder: A fresh one.
+        mongo: Whether MongoDB is needed, too.
     """
     disk, why = None, ""
     async with AsyncExitStack() as running:
@@ -60,7 +63,7 @@ async def open_hard_stack(start: Callable[..., Awaitable[LocalStack]], folder: P
         properties = _properties(port, behind, controller, front)
         if disk is not None:
             properties |= {**SMALL_FILES, "log.dirs": str(disk.folder / "kafka")}
-        stack = await start(kafka_port=port, kafka_properties=properties, mongo_args=SHORT_HISTORY)
+        stack = await start(mongo=mongo, kafka_port=port, kafka_properties=properties, mongo_args=SHORT_HISTORY)
         running.push_async_callback(stack.stop)
         yield HardStack(stack, proxy, disk, why)
 

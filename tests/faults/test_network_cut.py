@@ -23,7 +23,7 @@ async def test_member_that_was_cut_off_hands_out_nothing_that_others_took_over(
     local_stack_factory: Callable[..., Awaitable[LocalStack]], unique_name: Callable[..., str], tmp_path: Path
 ) -> None:
     """Reconnected after its session, a member first learns that it has none: it reads nothing of what others did."""
-    async with open_hard_stack(local_stack_factory, tmp_path / "hard") as hard:
+    async with open_hard_stack(local_stack_factory, tmp_path / "hard", mongo=False) as hard:
         bootstrap = hard.stack.kafka_bootstrap
         assert bootstrap is not None
         group, topic = unique_name("g"), await make_topic(bootstrap, unique_name("events"), 2)
