@@ -53,4 +53,4 @@ async def test_half_an_hour_of_faults_loses_nothing(
                     break
             verdict = await rig.finish()
             sys.stdout.write(f"{report(rig.injuries, verdict)}\n")
-    assert verdict.unexplained == []
+            assert verdict.unexplained == []

@@ -30,5 +30,5 @@ async def test_faults_lose_nothing(
                 injury = await rig.strike(fault)
                 sys.stdout.write(f"{injury}\n")
             verdict = await rig.finish()
-        sys.stdout.write(f"{report(rig.injuries, verdict)}\n")
-    assert verdict.unexplained == []
+            sys.stdout.write(f"{report(rig.injuries, verdict)}\n")
+            assert verdict.unexplained == []

@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import random
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from aiokafka.errors import KafkaError
@@ -24,6 +26,8 @@ from tests.worker_process import WORKER, WorkerProcess
 SAMPLE_SECONDS = 0.3
 DONE_SECONDS = 120.0
 LOGGED_SECONDS = 15.0
+LOGS = Path(__file__).parents[3] / "build" / "soak"
+"""Where the workers' logs of failed runs are kept."""
 TIERS = ("300ms", "1s", "3s")
 SHORT_LIMITS = {
     "KAFKA_SESSION_TIMEOUT_MS": "6000",
@@ -171,6 +175,16 @@ class Rig:
         await self._gatherer.read_log()
         return await self._judge()
 
+    async def keep_logs(self, *exc: object) -> None:
+        """Where the run failed, copy what all workers printed to a folder that stays."""
+        if exc[0] is None:
+            return
+        folder = LOGS / self.deployment.names.prefix
+        folder.mkdir(parents=True)
+        for number, worker in enumerate(self._made):
+            (folder / f"worker-{number}.log").write_text(worker.output())
+        sys.stdout.write(f"what the workers printed is in {folder}\n")
+
     async def close(self) -> None:
         """End every worker that was made."""
         for each in self._made:
@@ -274,8 +288,10 @@ async def open_rig(
         publisher = Publisher(deployment, facts, per_second)
         rig = Rig(stack, deployment, endpoints, publisher)
         running.push_async_callback(rig.close)
+        running.push_async_exit(rig.keep_logs)
         for _ in range(workers):
-            rig.workers.append(await running.enter_async_context(rig.worker()))
+            rig.workers.append(rig.worker())
+            await rig.workers[-1].start()
         publisher.start()
         running.callback(publisher.cancel)
         yield rig

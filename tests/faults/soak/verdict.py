@@ -100,6 +100,9 @@ class _Judgement:
         self.requests: dict[str, list[Request]] = defaultdict(list)
         for request in facts.requests:
             self.requests[request.delivery_id].append(request)
+        self.records: dict[str, list[Record]] = defaultdict(list)
+        for record in facts.records:
+            self.records[record.step[0]].append(record)
         self.accepted = {each.delivery_id for each in facts.requests if each.accepted}
         self.letters: dict[str, list[Letter]] = defaultdict(list)
         for letter in facts.letters:
@@ -128,6 +131,14 @@ class _Judgement:
         event_id, path = self.facts.pairs.get(delivery_id, ("an unknown pair", "?"))
         return f"{delivery_id} ({event_id} to {path})"
 
+    def _history(self, delivery_id: str) -> str:
+        """Tell what is known of a delivery, with times in seconds since the first disruption began."""
+        zero = self.facts.disruptions[0].began_at if self.facts.disruptions else 0.0
+        requests, records = self.requests.get(delivery_id, ()), self.records.get(delivery_id, ())
+        known = [(each.at, f"attempt {each.attempt} answered {each.status}") for each in requests]
+        known += [(each.at, f"{each.role} asks for {each.step[1]} {each.reason}".rstrip()) for each in records]
+        return "; ".join(f"{at - zero:.2f} s {what}" for at, what in sorted(known)) or "nothing"
+
     def _endpoint(self, delivery_id: str) -> Endpoint:
         return self.facts.endpoints[self.facts.pairs[delivery_id][1]]
 
@@ -138,7 +149,7 @@ class _Judgement:
         for each in self.facts.requests:
             if pairs.get(each.delivery_id) != (each.event_id, each.path):
                 wrong.append(f"{each.event_id} arrived at {each.path} as {each.delivery_id}, attempt {each.attempt}")
-        known = (*(each.step[0] for each in self.facts.records), *self.letters, *(self.facts.log or ()))
+        known = (*self.records, *self.letters, *(self.facts.log or ()))
         wrong += [
             f"Kafka or the log has {each or 'a source record'}" for each in dict.fromkeys(known) if each not in pairs
         ]
@@ -164,8 +175,7 @@ class _Judgement:
             elif self._is_withdrawn(delivery_id):
                 self.verdict.withdrawn += 1
             else:
-                steps = [(each.attempt, each.status) for each in self.requests.get(delivery_id, ())]
-                self.verdict.lost.append(f"{self._named(delivery_id)}; attempts and answers: {steps}")
+                self.verdict.lost.append(f"{self._named(delivery_id)}: {self._history(delivery_id)}")
 
     def _look_at_letters(self, delivery_id: str, endpoint: Endpoint, letters: list[Letter]) -> None:
         reasons = {each.reason for each in letters}
@@ -205,6 +215,10 @@ class _Judgement:
         steps = {each.attempt for each in self.requests.get(delivery_id, ())}
         return any((delivery_id, step) in self.unsettled for step in steps)
 
+    def _all_unsettled(self, delivery_id: str) -> bool:
+        """Whether each attempt that was made was unsettled at a disruption: read again, it may not even match."""
+        return all((delivery_id, each.attempt) in self.unsettled for each in self.requests.get(delivery_id, ()))
+
     # --- what is committed
 
     def _look_at_commits(self) -> None:
@@ -233,8 +247,7 @@ class _Judgement:
                 if why := explanations.of(request):
                     self.verdict.explained[why] += 1
                 else:
-                    steps = [(each.attempt, each.status, round(each.at, 2)) for each in requests]
-                    self.verdict.unexplained.append(f"{self._named(delivery_id)}: {steps}")
+                    self.verdict.unexplained.append(f"{self._named(delivery_id)}: {self._history(delivery_id)}")
 
     # --- what the log says
 
@@ -244,7 +257,7 @@ class _Judgement:
                 continue
             row = log.get(delivery_id)
             if row is None:
-                if not self._is_withdrawn(delivery_id) or delivery_id in self.requests:
+                if not self._is_withdrawn(delivery_id) or not self._all_unsettled(delivery_id):
                     self.verdict.disagreements.append(f"{self._named(delivery_id)} isn't in the log")
                 continue
             for what in self._disagreements(delivery_id, row):
