@@ -32,7 +32,7 @@ class FaultPlan:
         return ("-m", "tests.faults.faulty_worker", str(self.folder), "worker")
 
     def kill_at(self, point: KillPoint, count: int) -> None:
-        """Let the worker end itself by SIGKILL when it comes to this point for the so-manieth time from now on."""
+        """Let the worker end itself by SIGKILL when it has come to this point so often from now on."""
         self._write(f"kill-{point}", str(count))
 
     def spare(self, point: KillPoint) -> None:

@@ -106,7 +106,7 @@ class WorkerKilledAt:
     recovery_seconds = WORKER_SECONDS
 
     def __init__(self, chance: random.Random, point: KillPoint, count: int) -> None:
-        self.name = f"worker killed at {point}, the {count}. time"
+        self.name = f"worker killed at point `{point}`, number {count}"
         self._point: KillPoint = point
         self._count = count
         self._which = chance.random()
