@@ -138,8 +138,8 @@ class WorkerProcess:
         return self._process.wait()
 
     def output(self) -> str:
-        """What it has printed so far."""
-        return Path(self._output.name).read_text(errors="replace")
+        """What it has printed so far; nothing once it was closed."""
+        return "" if self._output.closed else Path(self._output.name).read_text(errors="replace")
 
     def said(self, words: str) -> list[dict[str, object]]:
         """Find the lines of its log whose text holds these words."""

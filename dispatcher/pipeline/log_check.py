@@ -83,6 +83,7 @@ class LogCheck:
             )
         except (UnavailableError, TimeoutError):
             # Without an answer they are sent: a repeat is allowed, a loss is not.
+            log.warning("the delivery log doesn't say what was sent before; sending all", deliveries=len(batch))
             return {}
 
     def _pass_on(self, delivery: Delivery, states: Mapping[str, LoggedState]) -> None:

@@ -262,6 +262,49 @@ def test_repeat_of_what_was_unsettled_is_explained(facts: Facts) -> None:
     assert "evt_3" in left
 
 
+def test_step_behind_one_that_was_produced_at_a_fault_is_explained(facts: Facts) -> None:
+    """Where a later step's record was produced when a fault may have hidden that, an earlier one may be sent again."""
+    facts.requests.append(request(1, OK, 500, at=103))
+    assert judge(replace(facts, log=None)).unexplained
+    facts.disruptions.append(Disruption("killed", 101, 102))
+    verdict = judge(replace(facts, log=None))
+    assert verdict.explained == {"forked chain after: killed": 1}
+
+
+def test_repeat_of_a_delivery_that_was_moved_at_a_fault_is_explained(facts: Facts) -> None:
+    """Where a delivery was moved without an attempt when a fault may have hidden that, its step may be sent twice."""
+    facts.requests.append(request(3, OTHER, 200, at=103))
+    facts.records.append(Record("overflow", 0, 0, (delivery(3, OTHER), 1), "slow_lane", 99))
+    facts.committed["overflow", 0] = 1
+    assert judge(facts).unexplained
+    facts.disruptions.append(Disruption("killed", 98, 101))
+    assert judge(facts).explained == {"forked chain after: killed": 1}
+
+
+def test_fault_that_excuses_nothing_explains_nothing(facts: Facts) -> None:
+    """What was under way while a fault lasted that breaks no worker off is not to be sent again."""
+    facts.requests.append(request(0, OK, 200, at=103))
+    facts.disruptions.append(Disruption("hang", 100, 105, {(delivery(0, OK), 1)}, excuses=False))
+    assert judge(facts).unexplained
+
+
+def test_repeat_is_explained_by_the_latest_fault(facts: Facts) -> None:
+    """Where a step was unsettled at two faults before it was sent again, the later one explains that."""
+    facts.requests.append(request(0, OK, 200, at=103))
+    unsettled = {(delivery(0, OK), 1)}
+    facts.disruptions += [Disruption("first", 99, 100, unsettled), Disruption("second", 101, 102, unsettled)]
+    assert judge(facts).explained == {"under way or not logged at: second": 1}
+
+
+def test_silent_log_explains_a_repeat(facts: Facts) -> None:
+    """What a worker sent without an answer of the log may have been sent before; not what it sent earlier or later."""
+    facts.requests.append(request(0, OK, 200, at=103))
+    facts.unchecked = [60.0, 104.0]
+    assert judge(facts).unexplained
+    facts.unchecked = [102.0]
+    assert judge(facts).explained == {"the delivery log didn't say in time what was sent": 1}
+
+
 def test_fault_explains_nothing_before_it(facts: Facts) -> None:
     """A repeat that came before a fault is not explained by it."""
     facts.requests.append(request(0, OK, 200, at=103))
@@ -370,6 +413,17 @@ def test_attempt_that_was_unsettled_may_match_nothing_when_it_is_read_again(fact
     assert judge(facts).disagreements
     facts.disruptions.append(Disruption("killed", 99, 101, {(delivery(2, GONE), 1)}))
     assert judge(facts).problems == {}
+
+
+def test_attempt_that_was_unsettled_may_be_missing_where_its_next_step_was_durable(facts: Facts) -> None:
+    """A worker that died between a retry's acknowledgement and the log leaves an attempt that nobody makes again."""
+    assert facts.log is not None
+    facts.log[delivery(1, OK)] = Logged("delivered", "", {2: 200})
+    assert judge(facts).disagreements
+    facts.disruptions.append(Disruption("killed", 99, 101, {(delivery(1, OK), 1)}))
+    assert judge(facts).problems == {}
+    facts.records = [each for each in facts.records if each.step[0] != delivery(1, OK)]
+    assert judge(facts).disagreements
 
 
 def test_problems_stand_in_the_text(facts: Facts) -> None:

@@ -133,12 +133,14 @@ class Disruption:
         began_at: Unix seconds.
         ended_at: When all was well again; infinite while it isn't.
         unsettled: The attempts that were under way, or ended and not in the log yet, at some time of it.
+        excuses: Whether what was unsettled may be sent again because of it.
     """
 
     name: str
     began_at: float
     ended_at: float = float("inf")
     unsettled: set[Step] = field(default_factory=set)
+    excuses: bool = True
 
 
 @dataclass(slots=True)
@@ -161,6 +163,7 @@ class Facts:
             counts as waiting.
         log: By delivery id; None where it wasn't read.
         disruptions: In their order.
+        unchecked: When workers said that they send without asking the log, unix seconds.
     """
 
     endpoints: dict[str, Endpoint]
@@ -176,6 +179,7 @@ class Facts:
     committed: dict[tuple[str, int], int] = field(default_factory=dict)
     log: dict[str, Logged] | None = None
     disruptions: list[Disruption] = field(default_factory=list)
+    unchecked: list[float] = field(default_factory=list)
 
     def publish(self, event: Event) -> list[str]:
         """Note that an event is given to the publisher; give the deliveries that are to come of it."""
@@ -202,5 +206,6 @@ class Facts:
             records=list(self.records),
             letters=list(self.letters),
             committed=dict(self.committed),
+            unchecked=list(self.unchecked),
             disruptions=[replace(each, unsettled=set(each.unsettled)) for each in self.disruptions],
         )

@@ -14,6 +14,8 @@ class Fault(Protocol):
     The rig injects it under load, undoes it in any case, waits until everything is well again, and then compares what
     was published with what arrived. What the fault itself expects it asserts.
 
+    Nothing is to be sent again because of it where it has an attribute `excuses_repeats` that is False.
+
     Attributes:
         name: A few words for the report: `worker killed`.
         recovery_seconds: How long it may take, from `undo` on, until all workers are ready and everything published by

@@ -135,8 +135,9 @@ class WorkersComeAndGo:
 
 
 class EndpointsHang:
-    """No endpoint answers anything, for longer than a worker may go without polling."""
+    """No endpoint answers anything, for longer than a worker may go without polling: no worker loses anything by it."""
 
+    excuses_repeats = False
     recovery_seconds = SERVICE_SECONDS
 
     def __init__(self, seconds: float) -> None:

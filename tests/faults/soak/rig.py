@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 
@@ -130,6 +131,11 @@ class Rig:
             if disruption.ended_at == float("inf"):
                 disruption.unsettled |= found
 
+    def _note_unchecked(self) -> None:
+        """Read in the workers' logs when they had no answer of the log about what was sent before."""
+        said = (line for each in self._made for line in each.said("doesn't say what was sent before"))
+        self.facts.unchecked = [datetime.fromisoformat(str(line["timestamp"])).timestamp() for line in said]
+
     async def check(self) -> Verdict:
         """Compare what was published with what became of it, by now.
 
@@ -148,7 +154,7 @@ class Rig:
             RunFailedError: It isn't in time, or something is lost.
         """
         await self.endpoints.revive()
-        disruption = Disruption(fault.name, time.time())
+        disruption = Disruption(fault.name, time.time(), excuses=getattr(fault, "excuses_repeats", True))
         self.facts.disruptions.append(disruption)
         began = time.monotonic()
         async with self._sampling():
@@ -173,6 +179,7 @@ class Rig:
         await self._read_on()
         await self._until_logged()
         await self._gatherer.read_log()
+        self._note_unchecked()
         return await self._judge()
 
     async def keep_logs(self, *exc: object) -> None:

@@ -12,6 +12,8 @@ SHORT_RUN: tuple[FaultMaker, ...] = (
     lambda _: ServiceFrozen("mongo", 3),
     lambda _: ServiceRestarted("kafka"),
     lambda chance: WorkersComeAndGo(chance, 12),
+    lambda _: EndpointsHang(9),
+    lambda chance: WorkerEnded(chance, told=False),
     lambda _: ServiceFrozen("kafka", 9),
 )
 """In this order."""

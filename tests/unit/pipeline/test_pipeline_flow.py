@@ -5,6 +5,7 @@ import base64
 import json
 
 import pytest
+from structlog.testing import capture_logs
 
 from dispatcher.core.delivery_log import shown
 from dispatcher.core.errors import MisconfiguredError
@@ -328,16 +329,19 @@ async def test_unknown_subscription(worlds):
 
 
 async def test_log_that_does_not_answer(worlds, monkeypatch):
-    """Where the log doesn't answer in time, an own record is sent all the same."""
+    """Where the log doesn't answer in time, an own record is sent all the same, and the process log says so."""
     monkeypatch.setattr(log_check, "ANSWER_WITHIN_SECONDS", 0.05)
     world = worlds()
     world.index.put(subscription("wh_a"))
     world.log.hangs = True
     world.add_own("overflow")
     await world.start()
-    world.put_own("overflow", 1, "wh_a", attempt=0)
-    await eventually(lambda: world.sender.sent)
+    with capture_logs() as said:
+        world.put_own("overflow", 1, "wh_a", attempt=0)
+        await eventually(lambda: world.sender.sent)
     assert world.sender.sent[0].attempt == 1
+    (line,) = [each for each in said if "doesn't say what was sent before" in each["event"]]
+    assert line["deliveries"] == 1
 
 
 BAD_VALUES = [
