@@ -415,17 +415,6 @@ def test_attempt_that_was_unsettled_may_match_nothing_when_it_is_read_again(fact
     assert judge(facts).problems == {}
 
 
-def test_attempt_that_was_unsettled_may_be_missing_where_its_next_step_was_durable(facts: Facts) -> None:
-    """A worker that died between a retry's acknowledgement and the log leaves an attempt that nobody makes again."""
-    assert facts.log is not None
-    facts.log[delivery(1, OK)] = Logged("delivered", "", {2: 200})
-    assert judge(facts).disagreements
-    facts.disruptions.append(Disruption("killed", 99, 101, {(delivery(1, OK), 1)}))
-    assert judge(facts).problems == {}
-    facts.records = [each for each in facts.records if each.step[0] != delivery(1, OK)]
-    assert judge(facts).disagreements
-
-
 def test_problems_stand_in_the_text(facts: Facts) -> None:
     """What is wrong can be read, and long lists are cut."""
     facts.requests += [request(0, OTHER, 200, at=103 + number) for number in range(30)]
