@@ -113,6 +113,16 @@ class WorkerProcess:
         self._process.kill()
         await asyncio.to_thread(self._process.wait)
 
+    def pause(self) -> None:
+        """Let it stand still, all connections open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def terminate(self) -> None:
         """Send SIGTERM."""
         assert self._process is not None

@@ -207,10 +207,15 @@ class Worker:
         waiting = [role.name for role in self.pipeline.roles if not role.joined]
         return {
             "index": None if self._is_fresh() else "the subscriptions are not loaded, or are stale",
-            "groups": f"not joined yet: {', '.join(waiting)}" if waiting else None,
+            "groups": f"not joined yet: {', '.join(waiting)}" if waiting else self._cut_off(),
             "kafka": self._kafka_trouble or (None if self._producer.healthy else "produces are not acknowledged"),
             "mongo": self._mongo_trouble(),
         }
+
+    def _cut_off(self) -> str | None:
+        roles = zip(self.pipeline.roles, self._consumers, strict=True)
+        silent = [role.name for role, consumer in roles if not consumer.is_member]
+        return f"heartbeats are not answered: {', '.join(silent)}" if silent else None
 
     def _mongo_trouble(self) -> str | None:
         if self.pipeline.buffer.failing_since is not None:

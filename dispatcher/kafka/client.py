@@ -38,7 +38,6 @@ _RECORD = (
     errors.MessageSizeTooLargeError,
     errors.RecordListTooLargeError,
     errors.RecordTooLargeError,
-    errors.InvalidTimestampError,
     TypeError,
     ValueError,
 )
@@ -72,7 +71,8 @@ def kind_of(
     """Sort an error of aiokafka into what it asks for.
 
     Whatever isn't known to be permanent is worth waiting out: aiokafka has no class for newer error codes, and
-    a record that waits is not lost.
+    a record that waits is not lost. So is a refused timestamp: it is this machine's clock that is wrong, for every
+    record alike, and each try has the time anew.
 
     Args:
         error: What was raised.

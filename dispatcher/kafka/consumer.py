@@ -13,6 +13,7 @@ that is cancelled while it waits leaves a counter behind that disables max_poll_
 
 import asyncio
 import datetime as dt
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -93,6 +94,7 @@ class KafkaConsumer:
         self._committing = asyncio.Lock()
         self._gap_task: asyncio.Task[None] | None = None
         self._gaps_looked_at = 0.0
+        self._member_at = -math.inf  # when the last heartbeat that was answered was sent
         self._loop: asyncio.AbstractEventLoop
 
     async def start(self, listener: AssignmentListener) -> None:
@@ -138,6 +140,7 @@ class KafkaConsumer:
             await bounded(consumer.stop(), CLOSE_SECONDS, "consumer")
             raise
         self._consumer = consumer
+        self._watch_heartbeats(consumer._coordinator)
         rebalances = _Rebalances(self)
         if self._pattern is None:
             consumer.subscribe(topics=self._topics, listener=rebalances)
@@ -175,6 +178,11 @@ class KafkaConsumer:
         except TimeoutError:
             log.warning("Kafka didn't confirm a commit in time", group=self._group, seconds=COMMIT_SECONDS)
             return False
+
+    @property
+    def is_member(self) -> bool:
+        """Whether the group can't have given this member's partitions to others for want of heartbeats."""
+        return self._loop.time() - self._member_at < self._settings.session_timeout_ms / 1000
 
     @property
     def failure(self) -> BaseException | None:
@@ -279,7 +287,20 @@ class KafkaConsumer:
             assignment.keep_ready(partition, found)
 
     def _can_read(self) -> bool:
-        return self._pollable and not self._consumer._subscription.reassignment_in_progress
+        # Fetching takes no membership: after a cut it would bring what others have long taken over and done.
+        return self._pollable and self.is_member and not self._consumer._subscription.reassignment_in_progress
+
+    def _watch_heartbeats(self, coordinator: Any) -> None:
+        """Note when the group last heard of this member at the latest: aiokafka keeps that to itself."""
+        beat = coordinator._do_heartbeat
+
+        async def noted() -> bool:
+            sent_at = self._loop.time()
+            if answered := await beat():
+                self._member_at = sent_at
+            return bool(answered)
+
+        coordinator._do_heartbeat = noted
 
     async def _wait(self, seconds: float) -> None:
         """Wait until something was fetched, of whatever partition."""
@@ -369,6 +390,7 @@ class KafkaConsumer:
         self._assignment = Assignment.at(points)
         self._notes = {(each.topic, each.partition): point.metadata for each, point in points.items()}
         self._epoch += 1
+        self._member_at = self._loop.time()
         self._open = True
         try:
             await self._listener.assigned(self._epoch, {(each.topic, each.partition): p for each, p in points.items()})

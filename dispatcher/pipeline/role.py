@@ -290,7 +290,10 @@ class Role:
                 return None  # one partition's large events leave room for the others'
             due, record = state.hold[0]
             if due > now_ms:
-                return due
+                latest = now_ms + (self._delay_ms or 0)
+                if due > latest:  # the clock was set back since it was fetched
+                    state.hold_until_at_most(latest)
+                return min(due, latest)
             if not self._budget or self._expansions.left <= 0:
                 self._feed_soon()
                 return _STOP

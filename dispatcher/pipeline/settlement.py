@@ -228,7 +228,8 @@ class Settlement:
 
     def _parked_ms(self, delivery: Delivery, now_ms: int) -> int:
         """Return how long a delivery has been waiting for its next step, which begins now where it hasn't."""
-        if delivery.parked_since_ms is None:
+        # A time to come was noted by a clock that was ahead, and would make it wait for as long besides.
+        if delivery.parked_since_ms is None or delivery.parked_since_ms > now_ms:
             delivery.parked_since_ms = now_ms
         return now_ms - delivery.parked_since_ms
 

@@ -131,6 +131,10 @@ class PartitionState:
         due, record = self.hold[0]
         return due or (0 if isinstance(record, UnreadableRecord) else record.timestamp)
 
+    def hold_until_at_most(self, latest_ms: int) -> None:
+        """Let what is held be due at this time at the latest, unix milliseconds."""
+        self.hold = deque((min(due, latest_ms), record) for due, record in self.hold)
+
     def end(self, window: Window) -> None:
         """End the assignment: incomplete records are somebody else's now.
 

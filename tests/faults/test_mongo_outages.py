@@ -19,6 +19,7 @@ from dispatcher.mongo import (
 from dispatcher.mongo.client import ensure_indexes
 from dispatcher.ports import DeliveryFilter
 from dispatcher.settings import MongoSettings
+from tests.mongo_support import SHORT_HISTORY, overwrite_history
 from tests.unit.mongo.samples import WallClock, entry, until, webhook
 
 
@@ -26,9 +27,7 @@ from tests.unit.mongo.samples import WallClock, entry, until, webhook
 async def stack(tmp_path_factory):
     from dispatcher.local import start_local  # noqa: PLC0415 - a stack that these tests alone may break
 
-    # The oplog is cut only up to the last checkpoint: one each second, so that history can be lost soon.
-    arguments = ("--oplogSize", "64", "--syncdelay", "1")
-    made = await start_local(tmp_path_factory.mktemp("outage"), kafka=False, mongo=True, mongo_args=arguments)
+    made = await start_local(tmp_path_factory.mktemp("outage"), kafka=False, mongo=True, mongo_args=SHORT_HISTORY)
     yield made
     await made.stop()
 
@@ -215,25 +214,9 @@ async def test_history_that_was_overwritten_is_loaded_again(connection, mongod, 
     await store.delete("ws_1", "wh_0001")
     changed = webhook(2)
     await store.replace(replace(changed, subscription=replace(changed.subscription, revision=2)), expected_revision=1)
-    await _overwrite_history(connection, token)
+    await overwrite_history(connection, token)
     task = asyncio.create_task(feed.run())
     await until(lambda: feed.loads == 2 and staleness(feed) < 2, "all was loaded again")
     assert (index.get("wh_0001"), index.get("wh_0002").revision) == (None, 2)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-async def _overwrite_history(connection, token):
-    """Write until the server has no history for the token any more."""
-    filler = connection.database["filler"]
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        await filler.insert_many([{"x": bytes(1024 * 1024)} for _ in range(24)])
-        await filler.delete_many({})
-        try:
-            async with connection.webhooks.watch(resume_after=token) as stream:
-                await stream.try_next()
-        except Exception as error:  # noqa: BLE001 - the error is the point
-            assert getattr(error, "code", 0) == 286, error  # noqa: PT017 - ChangeStreamHistoryLost
-            return
-    pytest.fail("the oplog kept its history")

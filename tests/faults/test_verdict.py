@@ -397,15 +397,6 @@ def test_attempt_that_was_unsettled_may_be_missing_where_its_webhook_was_disable
     assert judge(facts).problems == {}
 
 
-def test_attempt_that_was_unsettled_may_match_nothing_when_it_is_read_again(facts: Facts) -> None:
-    """An event that is read again after a fault, when its webhook is disabled, matches nothing and has no row."""
-    assert facts.log is not None
-    del facts.letters[1], facts.log[delivery(2, GONE)]
-    assert judge(facts).disagreements
-    facts.disruptions.append(Disruption("killed", 99, 101, {(delivery(2, GONE), 1)}))
-    assert judge(facts).problems == {}
-
-
 def test_attempt_that_was_unsettled_may_be_missing_where_its_next_step_was_durable(facts: Facts) -> None:
     """A worker that died between a retry's acknowledgement and the log leaves an attempt that nobody makes again."""
     assert facts.log is not None
@@ -415,6 +406,15 @@ def test_attempt_that_was_unsettled_may_be_missing_where_its_next_step_was_durab
     assert judge(facts).problems == {}
     facts.records = [each for each in facts.records if each.step[0] != delivery(1, OK)]
     assert judge(facts).disagreements
+
+
+def test_attempt_that_was_unsettled_may_match_nothing_when_it_is_read_again(facts: Facts) -> None:
+    """An event that is read again after a fault, when its webhook is disabled, matches nothing and has no row."""
+    assert facts.log is not None
+    del facts.letters[1], facts.log[delivery(2, GONE)]
+    assert judge(facts).disagreements
+    facts.disruptions.append(Disruption("killed", 99, 101, {(delivery(2, GONE), 1)}))
+    assert judge(facts).problems == {}
 
 
 def test_problems_stand_in_the_text(facts: Facts) -> None:

@@ -39,7 +39,8 @@ def short_run(chance: random.Random) -> Iterator[Fault]:
         yield make(chance)
 
 
-def long_run(chance: random.Random) -> Iterator[Sequence[Fault]]:
-    """Give the faults of the long run, round after round without an end."""
+def long_run(chance: random.Random, further: Sequence[FaultMaker] = ()) -> Iterator[Sequence[Fault]]:
+    """Give the faults of the long run and further ones, round after round without an end."""
+    makers = (*LONG_RUN, *further)
     while True:
-        yield [make(chance) for make in chance.sample(LONG_RUN, len(LONG_RUN))]
+        yield [make(chance) for make in chance.sample(makers, len(makers))]

@@ -19,6 +19,7 @@ def test_undocumented_parts_are_there():
             "ensure_coordinator_known",
             "fetch_committed_offsets",
             "coordinator_dead",
+            "_do_heartbeat",
             "_send_req",
         ),
         SubscriptionState: ("fetch_context", "reassignment_in_progress"),
@@ -41,6 +42,11 @@ async def test_undocumented_attributes_are_there():
         assert f"self.{name}" in inspect.getsource(owner)
     await consumer.stop()
     await producer.stop()
+
+
+def test_heartbeats_are_sent_by_what_is_watched():
+    """The task that keeps a member alive sends by the one method, which says whether it was answered."""
+    assert "success = await self._do_heartbeat()" in inspect.getsource(GroupCoordinator._heartbeat_routine)
 
 
 async def test_a_getmany_without_timeout_never_suspends():

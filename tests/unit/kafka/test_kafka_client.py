@@ -23,6 +23,7 @@ from dispatcher.settings import KafkaSettings
         errors.LeaderNotAvailableError(),
         errors.UnknownError(),
         errors.CorruptRecordException(),
+        errors.InvalidTimestampError(),
         OSError(),
         TimeoutError(),
     ],
@@ -36,7 +37,7 @@ def test_what_may_pass_is_waited_out(error):
 
 @pytest.mark.parametrize(
     "error",
-    [errors.MessageSizeTooLargeError(), errors.RecordListTooLargeError(), errors.InvalidTimestampError(), TypeError()],
+    [errors.MessageSizeTooLargeError(), errors.RecordListTooLargeError(), TypeError()],
     ids=repr,
 )
 def test_what_a_record_is_at_fault_for_is_its_own(error):

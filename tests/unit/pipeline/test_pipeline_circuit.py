@@ -70,6 +70,24 @@ async def test_last_attempt_waits_for_a_probe_and_then_fails(worlds):
     assert not world.sender.sent
 
 
+async def test_last_attempt_parked_by_a_clock_that_was_ahead_waits_no_longer(worlds):
+    """Where a last attempt waits since a time to come, its wait begins now."""
+    world = worlds("1h", "2h", circuit_wait_ms=60_000)
+    world.index.put(subscription("wh_a", max_attempts=3))
+    world.add_source()
+    world.add_own("overflow")
+    await world.start()
+    await open_circuit(world)
+    now = world.clock.now_ms()
+    world.put_own("overflow", 100, "wh_a", attempt=2, parked_since_ms=now + 3_600_000)
+
+    def parked():
+        return [each for each in world.broker.on_topic("webhooks.retry.1h") if each.header("reason") == "circuit_open"]
+
+    await eventually(parked)
+    assert now <= int(parked()[0].header("parked-since-ms")) < now + 60_000
+
+
 async def test_probes_close_the_circuit(worlds):
     """One request at a time finds out; after three that succeed everything is sent again, carefully at first."""
     world = worlds("1h")

@@ -55,3 +55,24 @@ async def test_a_long_retry_after_waits_beside_the_short_ones(worlds):
         assert all(
             now + delay_ms - 60_000 < int(record.header("not-before-ms")) <= now + delay_ms for record in records
         )
+
+
+async def test_a_clock_that_was_set_back_keeps_nothing_for_longer_than_the_tier(worlds):
+    """What is held when the clock is set back by a day waits for the tier's delay once more at most, all of it."""
+    world = worlds("1m")
+    world.index.put(subscription("wh_a"))
+    world.add_own("retry.1m")
+    await world.start()
+    for number in (1, 2, 3):
+        world.put_own("retry.1m", number, "wh_a", not_before_ms=world.clock.now_ms() + 50_000)
+    role = world.role("retry.1m")
+    key = ("webhooks.retry.1m", 0)
+    await eventually(lambda: len(role._partitions[key].hold) == 3, "the records are held")
+    world.clock.ahead_ms = -86_400_000
+    role.feed()
+    await turns()
+    assert not world.sender.sent
+    world.clock.ahead_ms += 60_000
+    role.feed()
+    await eventually(world.caught_up)
+    assert {sent.delivery_id for sent in world.sender.sent} == {delivery_id(each, "wh_a") for each in (1, 2, 3)}
