@@ -1,12 +1,8 @@
 """One worker: consumes, matches, sends, until it is told to stop."""
 
 import asyncio
-import contextlib
 import gc
-import os
-import threading
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -18,21 +14,22 @@ from dispatcher.api.health import make_operations_app
 from dispatcher.app.child import ControlChannel
 from dispatcher.app.clock import SystemClock, draw
 from dispatcher.app.connections import kafka_producer, mongo_connection, sender_of, tracer_of
+from dispatcher.app.kafka_watch import KafkaWatch
 from dispatcher.app.logging import configure
 from dispatcher.app.open_files import allow_open_files
 from dispatcher.app.replays import WorkerReplays
 from dispatcher.app.resolve import resolve_settings
 from dispatcher.app.serving import Listener, listen
+from dispatcher.app.stuck_loop import stuck_loop_watch
 from dispatcher.app.supervisor import call_on_signals
 from dispatcher.core.catalogue import Catalogue
-from dispatcher.core.errors import DispatcherError, MisconfiguredError, TopicsError, UnavailableError
+from dispatcher.core.errors import DispatcherError, MisconfiguredError, TopicsError
 from dispatcher.core.matching import SubscriptionIndex
 from dispatcher.core.model import RetryTier
 from dispatcher.core.sealing import Keyring
 from dispatcher.core.topics import TopicNames, group_of
 from dispatcher.kafka import topics
 from dispatcher.kafka.consumer import KafkaConsumer
-from dispatcher.kafka.lag import LagReader
 from dispatcher.kafka.producer import KafkaProducer
 from dispatcher.metrics import Metrics
 from dispatcher.mongo.audit import MongoAudit
@@ -53,11 +50,8 @@ log = structlog.get_logger(__name__)
 STALE_SECONDS = 300.0
 SILENT_SECONDS = 10.0
 """A change stream that was not answered for so long tells that MongoDB is out of reach, though nothing is written."""
-LAG_SECONDS = 10.0
 DAY_MS = 86_400_000
-SHARE_SECONDS = 2.0
 WATCH_SECONDS = 1.0
-STUCK_SECONDS = 30.0
 TIER_FETCH_BYTES = 256 * 1024
 OTHER_FETCH_BYTES = 1024 * 1024
 
@@ -91,7 +85,6 @@ class Worker:
         self._names = TopicNames(settings.topics.prefix, settings.topics.tiers)
         self._stop = asyncio.Event()
         self._fault: BaseException | None = None
-        self._kafka_trouble: str | None = None
         tiers = (*settings.topics.tiers, *former_tiers)
         self.metrics = Metrics(tier.name for tier in tiers)
         self.index = SubscriptionIndex()
@@ -133,6 +126,7 @@ class Worker:
         self._replays = WorkerReplays(
             settings, connection, producer, self._names.replay, catalogue, self._clock, self.metrics
         )
+        self._kafka_watch = KafkaWatch(settings, self.pipeline, self.metrics)
         self._consumers: list[KafkaConsumer] = []
         self._add_roles()
         self.metrics.gauge("index_subscriptions", lambda: self._feed.size)
@@ -176,8 +170,7 @@ class Worker:
                 tasks.append(self._begin(self._run_pipeline(), "pipeline"))
                 tasks.append(self._begin(self._replays.run(), "replays"))
                 tasks.append(self._begin(self._watch(), "watch"))
-                tasks.append(self._begin(self._measure_lag(), "lag"))
-                tasks.append(self._begin(self._share_rates(), "rate shares"))
+                tasks.append(self._begin(self._kafka_watch.run(), "Kafka watch"))
             await self._stop.wait()
         finally:
             await self.pipeline.stop()
@@ -208,7 +201,7 @@ class Worker:
         return {
             "index": None if self._is_fresh() else "the subscriptions are not loaded, or are stale",
             "groups": f"not joined yet: {', '.join(waiting)}" if waiting else self._cut_off(),
-            "kafka": self._kafka_trouble or (None if self._producer.healthy else "produces are not acknowledged"),
+            "kafka": self._kafka_watch.trouble or (None if self._producer.healthy else "produces are not acknowledged"),
             "mongo": self._mongo_trouble(),
         }
 
@@ -288,42 +281,6 @@ class Worker:
             if (fault := next((each for each in failures if each is not None), None)) is not None:
                 self.fail(fault)
 
-    async def _measure_lag(self) -> None:
-        consumer_group = self._settings.topics.consumer_group
-        reader = LagReader(self._settings.kafka)
-        try:
-            while True:
-                try:
-                    lag: dict[tuple[str, int], int] = {}
-                    for role in self.pipeline.roles:
-                        mine = set(role.assigned_to)
-                        group = group_of(consumer_group, role.name)
-                        found = await reader.lag(group, sorted({topic for topic, _ in mine}))
-                        lag.update({each: records for each, records in found.items() if each in mine})
-                    self.metrics.set_lag(lag)
-                    self._kafka_trouble = None
-                except (UnavailableError, MisconfiguredError) as error:
-                    # An idle worker produces nothing, and would not notice otherwise.
-                    log.warning("the lag can't be read; trying again", error=str(error))
-                    self._kafka_trouble = str(error)
-                await asyncio.sleep(LAG_SECONDS)
-        finally:
-            await reader.stop()
-
-    async def _share_rates(self) -> None:
-        """Keep the part of each rate limit that is this worker's: one of as many as the source group has members."""
-        group = group_of(self._settings.topics.consumer_group, "source")
-        reader = LagReader(self._settings.kafka)
-        try:
-            while True:
-                with contextlib.suppress(UnavailableError, MisconfiguredError):  # the measuring of the lag tells
-                    members = await reader.members(group)
-                    if members:
-                        self.pipeline.lanes.share_rates(1 / members)
-                await asyncio.sleep(SHARE_SECONDS)
-        finally:
-            await reader.stop()
-
     def _on_unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         """End the worker where a callback of its own failed; connections that break by themselves are no fault."""
         fault = context.get("exception")
@@ -333,33 +290,6 @@ class Worker:
             self.fail(fault)
         else:
             loop.default_exception_handler(context)
-
-
-@contextlib.contextmanager
-def stuck_loop_watch(stuck_seconds: float = STUCK_SECONDS) -> Iterator[None]:
-    """End the process where the event loop doesn't turn for so long: its supervisor starts another."""
-    loop = asyncio.get_running_loop()
-    turned_at = time.monotonic()
-    ended = threading.Event()
-
-    def note() -> None:
-        nonlocal turned_at
-        turned_at = time.monotonic()
-
-    def watch() -> None:
-        while not ended.wait(stuck_seconds / 10):
-            if time.monotonic() - turned_at > stuck_seconds:
-                os.write(2, b"the event loop has not turned for too long; the process ends\n")
-                os._exit(70)
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(note)
-
-    thread = threading.Thread(target=watch, name="stuck-loop-watch", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
 
 
 @asynccontextmanager

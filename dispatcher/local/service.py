@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from dispatcher.local import launcher
 from dispatcher.local.identity import ProcessIdentity
 
 _PAUSE_SECONDS = 0.03
+_LOOK_SECONDS = 0.001
+_STANDING_SECONDS = 5.0
 _TAIL_LINES = 15
 _LOG_LIMIT_BYTES = 20_000_000
 
@@ -95,8 +98,14 @@ class LocalService:
         await self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Freeze the server: its connections stay open and nothing answers."""
+        """Freeze the server: its connections stay open and nothing answers.
+
+        Returns when it stands (on Linux): the signal is taken by one of its threads, and the others work until then.
+        """
         self._send(signal.SIGSTOP)
+        deadline = time.monotonic() + _STANDING_SECONDS
+        while self.pid is not None and _works(self.pid) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
 
     def resume(self) -> None:
         """Let a paused server go on."""
@@ -154,6 +163,15 @@ class LocalService:
     def _send(self, number: signal.Signals) -> None:
         if self.pid is not None and self._process is not None:
             self._process.send_signal(number)
+
+
+def _works(pid: int) -> bool:
+    """Say whether a thread of a process isn't stopped; where the system doesn't tell, none is."""
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if stat.read_text().rpartition(")")[2].split()[0] not in "TtZX":
+                return True
+    return False
 
 
 def spawn(

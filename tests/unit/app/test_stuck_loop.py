@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 import asyncio, sys, time
-from dispatcher.app.worker import stuck_loop_watch
+from dispatcher.app.stuck_loop import stuck_loop_watch
 
 async def main():
     with stuck_loop_watch(1.0):

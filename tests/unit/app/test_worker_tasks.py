@@ -31,6 +31,7 @@ async def worker(monkeypatch):
     monkeypatch.setattr(SubscriptionFeed, "ready", loaded)
     monkeypatch.setattr(SubscriptionFeed, "run", forever)
     monkeypatch.setattr(LagReader, "lag", forever)
+    monkeypatch.setattr(LagReader, "members", forever)
     monkeypatch.setattr(Worker, "_run_pipeline", forever)
     monkeypatch.setattr(WorkerReplays, "run", forever)
     loop = asyncio.get_running_loop()
@@ -61,7 +62,7 @@ async def test_a_dead_subscription_feed_ends_the_worker(worker, monkeypatch, at)
 
 async def test_a_lag_that_kafka_refuses_to_tell_is_no_silence(worker, monkeypatch):
     """Rights that are refused where the lag is read end no delivery: the worker isn't ready, and asks again."""
-    monkeypatch.setattr("dispatcher.app.worker.LAG_SECONDS", 0.01)
+    monkeypatch.setattr("dispatcher.app.kafka_watch.LOOK_SECONDS", 0.01)
     asked = []
 
     async def refuse(*_):
@@ -69,9 +70,10 @@ async def test_a_lag_that_kafka_refuses_to_tell_is_no_silence(worker, monkeypatc
         raise MisconfiguredError("Kafka doesn't let this user read the group's offsets")
 
     monkeypatch.setattr(LagReader, "lag", refuse)
+    monkeypatch.setattr(LagReader, "members", refuse)
     running = asyncio.create_task(worker.run())
     async with asyncio.timeout(20):
-        while len(asked) < 3 * len(worker.pipeline.roles):
+        while len(asked) < 6:
             await asyncio.sleep(0.01)
     assert "doesn't let" in (await worker.readiness())["kafka"]
     assert not running.done()

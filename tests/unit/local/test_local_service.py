@@ -14,6 +14,12 @@ from dispatcher.local.identity import ProcessIdentity
 from dispatcher.local.service import LocalService
 
 SERVER = "print('up', flush=True); import time; time.sleep(60)"
+BUSY = """
+import threading, zlib
+def work():
+    while True: zlib.crc32(b"x" * 9**7)
+for _ in range(20): threading.Thread(target=work, daemon=True).start()
+"""
 DEAF = "import signal; signal.signal(15, signal.SIG_IGN); " + SERVER
 
 
@@ -65,6 +71,18 @@ async def test_paused_service_is_stopped_in_order_all_the_same(make) -> None:
     await server.kill()
     server.pause()
     server.resume()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the state of each thread")
+async def test_paused_service_stands_when_pause_returns(make) -> None:
+    """Each of a server's busy threads is stopped by then, not only told to."""
+    server = make(BUSY + SERVER)
+    await server.start()
+    for _ in range(5):
+        server.pause()
+        tasks = Path(f"/proc/{server.pid}/task")
+        assert {each.read_text().rpartition(")")[2].split()[0] for each in tasks.glob("*/stat")} == {"T"}
+        server.resume()
 
 
 async def test_deaf_service_is_killed_at_last(make) -> None:
