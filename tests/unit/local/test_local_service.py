@@ -23,6 +23,12 @@ for _ in range(20): threading.Thread(target=work, daemon=True).start()
 DEAF = "import signal; signal.signal(15, signal.SIG_IGN); " + SERVER
 
 
+def states_of_threads(pid: int) -> set[str]:
+    """Tell how a process's threads stand, by the kernel's letters."""
+    stats = Path(f"/proc/{pid}/task").glob("*/stat")
+    return {each.read_text().rpartition(")")[2].split()[0] for each in stats}
+
+
 @pytest.fixture
 async def make(tmp_path: Path):
     made = []
@@ -80,8 +86,7 @@ async def test_paused_service_stands_when_pause_returns(make) -> None:
     await server.start()
     for _ in range(5):
         server.pause()
-        tasks = Path(f"/proc/{server.pid}/task")
-        assert {each.read_text().rpartition(")")[2].split()[0] for each in tasks.glob("*/stat")} == {"T"}
+        assert states_of_threads(server.pid) == {"T"}
         server.resume()
 
 
