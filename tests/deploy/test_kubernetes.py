@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from dispatcher import config
-from dispatcher.app.worker import STUCK_SECONDS
+from dispatcher.app.stuck_loop import STUCK_SECONDS
 from dispatcher.cli import COMMANDS
 from dispatcher.config import load
 from dispatcher.core import addresses
