@@ -74,6 +74,8 @@ class KafkaWatch:
         except (UnavailableError, MisconfiguredError) as error:
             log.warning("the lag can't be read; trying again", error=str(error))
             self.trouble = str(error)
+            # The last values may be of partitions that others read by now.
+            self._metrics.set_lag({})
         else:
             self._metrics.set_lag(lag)
             self.trouble = None

@@ -112,7 +112,7 @@ class Sender:
             self._reused += 1
             connection.start(request, done, now)
         else:
-            self._send_on_new(request, done, now)
+            self._send_on_new(request, done)
 
     async def exchange(self, request: Request) -> Response:
         """Send a request and wait for its outcome."""
@@ -139,8 +139,8 @@ class Sender:
         while self._count_in_flight() and self._clock() < until:  # noqa: ASYNC110 - counting costs the hot path less
             await asyncio.sleep(_DRAIN_STEP_SECONDS)
         self._aborting = True
-        for _, done, started in self._undialled.clear():
-            done(fail(SendFailure.ABORTED, _ABORTED, (self._clock() - started) * 1000))
+        for _, done, _ in self._undialled.clear():
+            self._loop.call_soon(done, fail(SendFailure.ABORTED, _ABORTED, 0))
         dials = tuple(self._dials)
         for task in dials:
             task.cancel()
@@ -166,17 +166,19 @@ class Sender:
 
     # A request without a connection.
 
-    def _send_on_new(self, request: Request, done: Done, started: float) -> None:
+    def _send_on_new(self, request: Request, done: Done) -> None:
         if self._closed:
             self._loop.call_soon(done, fail(SendFailure.ABORTED, _ABORTED, 0))
         else:
-            self._undialled.put(request, done, started)
+            # The wait for its dial is this process's, not the endpoint's.
+            self._undialled.put(request, done, None)
 
     def _resend(self, request: Request, done: Done, started: float) -> None:
         self._resent += 1
         self._undialled.put(request, done, started)
 
-    def _dial(self, request: Request, done: Done, started: float) -> None:
+    def _dial(self, request: Request, done: Done, since: float | None) -> None:
+        started = self._clock() if since is None else since
         task = self._loop.create_task(self._connect(request, started))
         self._dials.add(task)
         task.add_done_callback(lambda ended: self._dialled(ended, request, done, started))

@@ -31,6 +31,8 @@ def _telling(send: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return send(connection, *args, **named)
         except RuntimeError as error:
+            if type(error) is not RuntimeError:
+                raise  # such as a request that the broker no longer takes, which no other connection mends
             connection.close(reason=CloseReason.CONNECTION_BROKEN, exc=error)
             text = f"Connection at {connection.host}:{connection.port} broken: {error}"
             raise KafkaConnectionError(text) from error

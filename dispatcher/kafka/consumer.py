@@ -373,6 +373,7 @@ class KafkaConsumer:
 
     async def _begin_epoch(self, assigned: Sequence[TopicPartition]) -> None:
         """Take over partitions; heartbeats rest meanwhile, so it must not take long."""
+        joined_at = self._loop.time()  # no heartbeat is sent before this returns
         try:
             async with asyncio.timeout(self._settings.session_timeout_ms / 1000):
                 points = await committed_points(self._consumer, assigned, timeout_ms=self._settings.request_timeout_ms)
@@ -390,7 +391,7 @@ class KafkaConsumer:
         self._assignment = Assignment.at(points)
         self._notes = {(each.topic, each.partition): point.metadata for each, point in points.items()}
         self._epoch += 1
-        self._member_at = self._loop.time()
+        self._member_at = joined_at
         self._open = True
         try:
             await self._listener.assigned(self._epoch, {(each.topic, each.partition): p for each, p in points.items()})

@@ -101,10 +101,15 @@ class LocalService:
         """Freeze the server: its connections stay open and nothing answers.
 
         Returns when it stands (on Linux): the signal is taken by one of its threads, and the others work until then.
+
+        Raises:
+            LocalServiceError: It didn't stand in time.
         """
         self._send(signal.SIGSTOP)
         deadline = time.monotonic() + _STANDING_SECONDS
-        while self.pid is not None and _works(self.pid) and time.monotonic() < deadline:
+        while self.pid is not None and _works(self.pid):
+            if time.monotonic() > deadline:
+                raise LocalServiceError(f"{self.name} goes on {_STANDING_SECONDS:g} s after it was told to stand still")
             time.sleep(_LOOK_SECONDS)
 
     def resume(self) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import dataclasses
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from bson.errors import BSONError
@@ -35,6 +35,19 @@ _log = structlog.get_logger(__name__)
 
 Refusals = list[tuple[LogEntry, int]]
 """Entries that MongoDB itself refused, and its error code (0: the entry can't be encoded, or isn't read)."""
+
+
+class _Form(NamedTuple):
+    """How entries are written: the command, what its list is called, and what stands in it."""
+
+    command: str
+    parts: str
+    encode: Callable[[LogEntry], Any]
+
+
+_INSERT = _Form("insert", "documents", encode_entry)
+"""First outcomes."""
+_MERGE = _Form("update", "updates", merge_statement)
 
 
 class MongoDeliveryLog:
@@ -88,7 +101,7 @@ class MongoDeliveryLog:
         firsts = [entry for entry in batch if not entry.run and entry.attempt <= 1]
         later = [entry for entry in batch if entry.run or entry.attempt > 1] if len(firsts) < len(batch) else []
         refused: Refusals = []
-        for entry, code in await self._send(firsts, encode_entry):
+        for entry, code in await self._send(firsts, _INSERT):
             if code == _DUPLICATE_KEY:
                 later.append(entry)
             else:
@@ -106,7 +119,7 @@ class MongoDeliveryLog:
         refused: Refusals = []
         for _ in range(_MERGE_ROUNDS):
             again = []
-            for entry, code in await self._send(entries, merge_statement):
+            for entry, code in await self._send(entries, _MERGE):
                 if code == _DUPLICATE_KEY:
                     again.append(entry)
                 else:
@@ -116,17 +129,17 @@ class MongoDeliveryLog:
             entries = again
         raise UnavailableError("MongoDB keeps refusing merges as duplicates; write the entries again")
 
-    async def _send(self, entries: Sequence[LogEntry], encode: Callable[[LogEntry], Any]) -> Refusals:
+    async def _send(self, entries: Sequence[LogEntry], form: _Form) -> Refusals:
         """Send one command for all entries; where it is refused as a whole, halve until the culprit stands alone."""
         if not entries:
             return []
         try:
-            answer = await self._run(await self._command(entries, encode))
+            answer = await self._run(await self._command(entries, form))
         except (OperationFailure, *_NOT_ENCODABLE) as error:
             if len(entries) == 1:
                 return [(entries[0], getattr(error, "code", None) or 0)]
             half = len(entries) // 2
-            return await self._send(entries[:half], encode) + await self._send(entries[half:], encode)
+            return await self._send(entries[:half], form) + await self._send(entries[half:], form)
         return _refusals(entries, answer)
 
     async def _run(self, command: Document) -> Document:
@@ -144,15 +157,13 @@ class MongoDeliveryLog:
                 answer = await self._database.command(command)
         return answer
 
-    async def _command(self, entries: Sequence[LogEntry], encode: Callable[[LogEntry], Any]) -> Document:
-        """Make an insert of first outcomes, or else an update."""
+    async def _command(self, entries: Sequence[LogEntry], form: _Form) -> Document:
         encoded: list[Any] = []
         for start in range(0, len(entries), ENCODED_AT_ONCE):
             if start:
                 await asyncio.sleep(0)
-            encoded += map(encode, entries[start : start + ENCODED_AT_ONCE])
-        command, parts = ("insert", "documents") if encode is encode_entry else ("update", "updates")
-        return {command: self._deliveries.name, "ordered": False, "writeConcern": MAJORITY, parts: encoded}
+            encoded += map(form.encode, entries[start : start + ENCODED_AT_ONCE])
+        return {form.command: self._deliveries.name, "ordered": False, "writeConcern": MAJORITY, form.parts: encoded}
 
 
 def _refusals(entries: Sequence[LogEntry], answer: Document) -> Refusals:

@@ -1,7 +1,9 @@
 """A process whose event loop stands still."""
 
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -32,3 +34,15 @@ def test_only_a_loop_that_stands_still_ends_its_process(then, code, printed):
     )
     assert (done.returncode, done.stdout.split()) == (code, printed), done.stderr
     assert ("has not turned" in done.stderr) is (code == 70)
+
+
+def test_a_process_that_was_stopped_as_a_whole_goes_on():
+    """Whoever was paused for longer than the loop may stand still isn't ended when he goes on."""
+    program = [sys.executable, "-c", PROGRAM.format(then="await asyncio.sleep(3)")]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "turned\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(2.5)
+        process.send_signal(signal.SIGCONT)
+        assert process.communicate(timeout=40)[0] == "ended\n"
+    assert process.returncode == 0

@@ -9,9 +9,11 @@ from dispatcher.app.replays import WorkerReplays
 from dispatcher.app.worker import Worker
 from dispatcher.core.catalogue import Catalogue
 from dispatcher.core.errors import MisconfiguredError
+from dispatcher.kafka.consumer import KafkaConsumer
 from dispatcher.kafka.lag import LagReader
 from dispatcher.mongo.client import connect
 from dispatcher.mongo.subscription_feed import SubscriptionFeed
+from dispatcher.pipeline.role import Role
 from dispatcher.settings import KafkaSettings, MongoSettings, Settings
 
 
@@ -79,6 +81,23 @@ async def test_a_lag_that_kafka_refuses_to_tell_is_no_silence(worker, monkeypatc
     assert not running.done()
     worker.stop()
     await asyncio.wait_for(running, 20)
+
+
+async def test_a_worker_whose_heartbeats_are_not_answered_is_not_ready(worker, monkeypatch):
+    """Readiness names the roles that may have lost their partitions, once all have joined."""
+    members = {"source": False, "retry.1m": False}
+
+    def is_member(consumer):
+        return members.get(
+            consumer._group.removeprefix("webhook-dispatcher.").replace("webhook-dispatcher", "source"), True
+        )
+
+    assert "not joined yet: source" in (await worker.readiness())["groups"]
+    monkeypatch.setattr(Role, "joined", True)
+    monkeypatch.setattr(KafkaConsumer, "is_member", property(is_member))
+    assert (await worker.readiness())["groups"] == "heartbeats are not answered: source, retry.1m"
+    members.clear()
+    assert (await worker.readiness())["groups"] is None
 
 
 async def test_a_worker_that_is_told_to_end_does(worker):

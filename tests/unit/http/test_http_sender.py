@@ -7,9 +7,10 @@ from ipaddress import IPv4Network
 import pytest
 
 from dispatcher.core.addresses import AddressPolicy
-from dispatcher.core.errors import SettingsError
+from dispatcher.core.errors import NoConnectionError, SettingsError
 from dispatcher.core.exchange import Request, SendFailure
 from dispatcher.core.urls import parse_endpoint_url
+from dispatcher.http.dial_queue import DIALS_A_TURN
 from dispatcher.http.pool import make_key
 from dispatcher.http.sender import Sender
 
@@ -88,6 +89,27 @@ async def test_closing_aborts_what_waits_for_its_turn_to_dial():
     await asyncio.sleep(0)
     assert [one.failure for one in answers] == [SendFailure.ABORTED] * 50
     assert sender.stats().connecting == 0
+
+
+async def test_the_wait_for_its_dial_is_not_the_endpoints(monkeypatch):
+    """A request that waited for its turn has its whole time from then on, and its duration counts from there."""
+    now = 0.0
+    sender, answers, left = Sender(POLICY, clock=lambda: now), [], []
+
+    async def dial(_dialling, deadline):
+        left.append(deadline - now)
+        raise NoConnectionError(SendFailure.CONNECT, "refused")
+
+    monkeypatch.setattr(sender._dialer, "dial", dial)
+    for _ in range(DIALS_A_TURN + 1):
+        sender.send(REQUEST, answers.append)
+    now = 100.0
+    async with asyncio.timeout(20):
+        while len(answers) <= DIALS_A_TURN:
+            await asyncio.sleep(0)
+    assert left[-1] == REQUEST.timeout_seconds
+    assert answers[-1].duration_ms == 0
+    await sender.close()
 
 
 async def test_a_wrong_proxy_setting_is_told_at_once():

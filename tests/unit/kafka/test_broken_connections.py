@@ -9,7 +9,7 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from dispatcher.kafka.broken_connections import SENDING, mend
+from dispatcher.kafka.broken_connections import SENDING, _telling, mend
 
 
 async def _send_on_a_broken_connection(how: str) -> BaseException | None:
@@ -54,6 +54,16 @@ def test_a_connection_that_just_broke_is_told_as_broken(monkeypatch, how):
     error = uvloop.run(_send_on_a_broken_connection(how))
     assert isinstance(error, KafkaConnectionError), error
     assert "broken" in str(error)
+
+
+def test_what_is_no_broken_connection_is_told_as_it_is():
+    """A request that can't be made at all, of whatever kind of RuntimeError, doesn't pass for a broken connection."""
+
+    def send(_connection):
+        raise NotImplementedError("Support for MetadataRequest v90 has not yet been added")
+
+    with pytest.raises(NotImplementedError):
+        _telling(send)(None)
 
 
 def test_it_is_mended_once():
