@@ -1,7 +1,8 @@
 """Spans of OpenTelemetry: an event's way from its record through match, attempts and retries to its endpoints.
 
 They are made only with `DISPATCHER_TRACING` and the extra `otel`; where they go, how many and under which name say
-OpenTelemetry's own variables (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER`, `OTEL_SERVICE_NAME` …).
+OpenTelemetry's own variables (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER`, `OTEL_SERVICE_NAME` …). They go
+out as OTLP over HTTP, whatever `OTEL_EXPORTER_OTLP_PROTOCOL` and `OTEL_TRACES_EXPORTER` say.
 
 No span holds a secret: of an endpoint there are host and port, of an answer the status code, of an event id and type.
 

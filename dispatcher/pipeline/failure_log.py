@@ -23,7 +23,7 @@ LINES_A_SECOND = 100
 """Lines of the whole process within a second: reached only where more than 300 webhooks fail all along."""
 
 MAX_WEBHOOKS = 10_000
-"""Webhooks that are remembered; the one that failed the longest ago is forgotten first."""
+"""Webhooks that are remembered; the one whose window began the longest ago is forgotten first."""
 
 
 class FailureLog:

@@ -7,6 +7,7 @@ has it. Nothing else completes a record.
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 import structlog
@@ -271,8 +272,6 @@ class Settlement:
             kept, span = self._trace(delivery, topic)
 
         def placed() -> None:
-            if span is not None:
-                span.end()
             if entry is None:
                 delivery.work.done()
                 return
@@ -281,12 +280,12 @@ class Settlement:
             self.log(delivery, entry)
 
         def refused() -> None:
-            if span is not None:
-                span.end(error="Kafka refuses the record")
             self._produce_pointer(delivery, record, entry or _entry(delivery, now_ms))
 
         outgoing = OutgoingRecord(topic, record.key, event.value, encode_headers(record, kept), spread)
-        self._place(outgoing, delivery.work, placed, refused)
+        future = self._place(outgoing, delivery.work, placed, refused)
+        if span is not None:
+            future.add_done_callback(partial(_end_span, span))
 
     def _trace(self, delivery: Delivery, topic: str) -> tuple[RecordHeaders, Span | None]:
         """Begin the span of a produce; return it with the headers that make the next step its child."""
@@ -314,7 +313,7 @@ class Settlement:
 
     def _place(
         self, outgoing: OutgoingRecord, work: RecordWork, placed: Callable[[], None], refused: Callable[[], None] | None
-    ) -> None:
+    ) -> "asyncio.Future[None]":
         """Produce a record; one that is withdrawn leaves the record that it is for incomplete.
 
         Args:
@@ -342,6 +341,15 @@ class Settlement:
                 refused()
 
         future.add_done_callback(ended)
+        return future
+
+
+def _end_span(span: Span, produced: "asyncio.Future[None]") -> None:
+    """End a produce's span, whatever became of it: its id may be in the record already."""
+    if produced.cancelled():
+        span.end(error="withdrawn before Kafka acknowledged it")
+    else:
+        span.end(error="" if produced.exception() is None else "Kafka refuses the record")
 
 
 def _entry(delivery: Delivery, now_ms: int) -> LogEntry:

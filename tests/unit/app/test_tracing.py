@@ -182,6 +182,23 @@ async def test_what_cannot_be_sent_ends_its_span(worlds, exporter, tracer):
     assert spans["send webhooks.retry.1h"].parent.span_id == spans["attempt 1"].context.span_id
 
 
+async def test_a_produce_that_is_withdrawn_ends_its_span(worlds, exporter, tracer):
+    """A retry record that isn't acknowledged any more may be on Kafka, with its span's id: the span is told anyway."""
+    made = worlds("50ms", tracer=tracer)
+    made.index.put(subscription("wh_a"))
+    made.sender.answers = lambda _: answer(503)
+    made.producer.holding = True
+    made.add_source()
+    await made.start()
+    publish(made, SAMPLED)
+    await eventually(lambda: made.producer.held)
+    made.producer.held[0].future.cancel()
+    name = "send webhooks.retry.50ms"
+    await eventually(lambda: name in {span.name for span in exporter.get_finished_spans()})
+    (span,) = (each for each in exporter.get_finished_spans() if each.name == name)
+    assert "withdrawn" in span.status.description
+
+
 async def test_no_span_holds_a_secret(worlds, exporter, tracer):
     """Keys, signing secrets, static headers, paths, queries and bodies stay out of everything that is exported."""
     aad = binding(WORKSPACE, "wh_a", SealPurpose.API_KEY)
