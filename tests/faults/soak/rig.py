@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -190,7 +191,9 @@ class Rig:
         folder.mkdir(parents=True)
         for number, worker in enumerate(self._made):
             (folder / f"worker-{number}.log").write_text(worker.output())
-        sys.stdout.write(f"what the workers printed is in {folder}\n")
+        for service in (self.stack.kafka_process, self.stack.mongo_process):
+            shutil.copy(service.log_path, folder)
+        sys.stdout.write(f"what the workers, Kafka and MongoDB printed is in {folder}\n")
 
     async def close(self) -> None:
         """End every worker that was made."""
