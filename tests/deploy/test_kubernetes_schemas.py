@@ -12,7 +12,7 @@ import yaml
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
 VERSIONS = ("1.29", "1.37")
 """The oldest and the newest that the README names."""
-OTHERS = ("kustomize.config.k8s.io/", "keda.sh/")
+OTHERS = ("kustomize.config.k8s.io/", "keda.sh/", "monitoring.coreos.com/")
 """API groups that aren't Kubernetes' own: it has no schemas of theirs."""
 
 
