@@ -106,6 +106,30 @@ def test_names_that_pods_ask_for_are_there():
         assert set(container["args"]) <= COMMANDS.keys()
 
 
+def test_topics_are_made_as_the_rest_runs():
+    """What a job for the topics is made from never runs by itself, and its pod may do what a worker's may, no more."""
+    (cron,) = of_kind("CronJob").values()
+    assert cron["spec"]["suspend"] is True
+    pod, worker = cron["spec"]["jobTemplate"]["spec"]["template"], dict(pods())["dispatcher-worker"]
+    (mine,), (other,) = pod["spec"]["containers"], worker["spec"]["containers"]
+    assert mine["args"] == ["topics", "ensure"]
+    assert [mine[each] for each in ("image", "envFrom", "securityContext")] == [
+        other[each] for each in ("image", "envFrom", "securityContext")
+    ]
+    for each in ("securityContext", "automountServiceAccountToken", "enableServiceLinks"):
+        assert pod["spec"][each] == worker["spec"][each]
+    egress = of_kind("NetworkPolicy")["dispatcher-egress"]["spec"]["podSelector"]
+    assert selects(egress, pod["metadata"]["labels"])
+    taken = [*of_kind("Deployment").values(), *of_kind("PodDisruptionBudget").values()]
+    assert not any(selects(each["spec"]["selector"], pod["metadata"]["labels"]) for each in taken)
+
+
+def test_the_log_is_kept_for_longer_than_dead_letters():
+    """What was handled is known from the log for as long as its dead letter may be on the topic."""
+    read = load(settings_given())
+    assert read.mongo.delivery_retention_days >= read.topics.dead_letter_retention_days + 10
+
+
 def test_the_variables_of_services_are_kept_out():
     """Services' own variables would be taken for settings, and stop each process at once; so pods get none."""
     with pytest.raises(SettingsError):

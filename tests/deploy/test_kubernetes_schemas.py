@@ -45,7 +45,7 @@ def test_a_resource_keeps_to_its_schema(resource, version):
 def test_every_kind_is_among_them():
     """What is checked is what a rollout applies; the ConfigMap is made by kustomize."""
     kinds = {each["kind"] for each in in_files().values()}
-    assert kinds == {"Deployment", "Namespace", "NetworkPolicy", "PodDisruptionBudget", "Secret", "Service"}
+    assert kinds == {"CronJob", "Deployment", "Namespace", "NetworkPolicy", "PodDisruptionBudget", "Secret", "Service"}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
