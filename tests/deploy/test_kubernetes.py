@@ -289,7 +289,9 @@ def test_a_folder_of_ones_own_changes_what_is_its_own(tmp_path):
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not on the PATH, so kustomize was not tried")
     _, _, behind = (KUBERNETES.parent / "README.md").read_text().partition("Make a folder of your own:\n\n```yaml\n")
-    shown, _, _ = behind.partition("```")
+    shown, _, behind = behind.partition("```")
+    patches, _, _ = behind.partition("```yaml\n")[2].partition("```")
+    shown += patches
     folder = os.path.relpath(KUBERNETES / "base", tmp_path)
     text = shown.replace("../webhook-dispatcher/deploy/kubernetes/base", folder)
     text = text.replace("newName: …, newTag: …", 'newName: mine, newTag: "7"').replace("SERVERS=…", "SERVERS=mine:9")
@@ -310,3 +312,15 @@ def test_a_folder_of_ones_own_changes_what_is_its_own(tmp_path):
         each["spec"]["template"]["spec"]["containers"][0]["image"] for each in made if each["kind"] == "Deployment"
     }
     assert images == {"mine:7"}
+    templates = [each["spec"].get("template") for each in made if each["kind"] == "Deployment"]
+    templates += [each["spec"]["jobTemplate"]["spec"]["template"] for each in made if each["kind"] == "CronJob"]
+    assert len(templates) == 3
+    for pod in templates:
+        (container,) = pod["spec"]["containers"]
+        assert [each["name"] for each in container["volumeMounts"]] == [each["name"] for each in pod["spec"]["volumes"]]
+    (rules,) = [each["spec"]["egress"] for each in made if each["metadata"]["name"] == "dispatcher-egress"]
+    before = of_kind("NetworkPolicy")["dispatcher-egress"]["spec"]["egress"]
+    changed = [number for number, rule in enumerate(rules) if rule != before[number]]
+    assert changed == [1]
+    kafka = settings_given()["DISPATCHER_KAFKA_BOOTSTRAP_SERVERS"].rpartition(":")[2]
+    assert [port["port"] for port in before[1]["ports"]] == [int(kafka)]
