@@ -22,7 +22,7 @@ from tests.deployment import deploy, event, eventually, make_settings
 DASHBOARD = ALERTS.parent / "grafana" / "dashboard.json"
 # What stands on a page only once it happened, or only on the page of `dispatcher run`.
 NEVER_HAPPENED = {"dispatcher_commit_failures_total", "dispatcher_worker_up", "dispatcher_worker_restarts_total"}
-
+# No API runs in this test.
 NOT_SCRAPED = 'job="dispatcher-api"'
 
 
