@@ -19,15 +19,22 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from dispatcher.core.exchange import Response, SendFailure
 from dispatcher.core.model import DeadLetterReason
 
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+END_TO_END_BUCKETS = (*DURATION_BUCKETS, 60.0, 300.0, 1800.0, 3600.0, 21600.0, 28800.0)
+"""Retries are in it: the last one of the usual schedule comes after almost eight hours."""
 LATENESS_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3600.0)
 DELIVERY_OUTCOMES = ("delivered", "retrying", "failed", "skipped")
 FINISHED_OUTCOMES = ("delivered", "failed", "skipped")
 DISABLED_REASONS = ("failing", "gone")
 REPLAY_RESULTS = ("produced", "gone", "skipped")
 EVENT_RESULTS = ("matched", "unmatched", "undecodable", "off_catalogue")
+FAILURE_CAUSES = (
+    *(failure.value for failure in SendFailure if failure is not SendFailure.CIRCUIT_OPEN),
+    *("3xx", "4xx", "429", "5xx", "other_status"),
+)
 OFF_CATALOGUE_REASONS = (DeadLetterReason.UNKNOWN_TYPE.value, DeadLetterReason.SCHEMA.value)
 
 # A second family beside each counter, which nobody asks for.
@@ -36,6 +43,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 _TALLIES = (
     ("events", "events", "result", "Events read from source topics"),
     ("events_off_catalogue", "off_catalogue", "reason", "Events of an unknown type, or with data its schema rejects"),
+    ("attempts_failed", "attempts_failed", "cause", "Failed attempts by what came instead of a 2xx"),
     ("deliveries", "deliveries", "outcome", "Delivery steps by what became of the delivery"),
     ("retries_scheduled", "retries", "tier", "Deliveries sent to a delay topic"),
     ("dead_letters", "dead_letters", "reason", "Records produced to the dead-letter topic"),
@@ -79,7 +87,10 @@ _GAUGES = {
     "held_event_bytes": ("", "Payload bytes still needed"),
     "unlogged_outcomes": ("", "Outcomes not in the delivery log yet"),
     "incomplete_records": ("", "Records being worked on"),
-    "consumer_lag_seconds": ("role", "Age of the first unfinished record of the partition that is furthest behind"),
+    "consumer_lag_seconds": (
+        "role",
+        "Age, by its own timestamp, of the first fetched, unfinished record of the partition furthest behind",
+    ),
     "retry_overdue_seconds": ("tier", "For how long a tier's first unfinished delivery has been due"),
     "index_subscriptions": ("", "Subscriptions in memory"),
     "index_staleness_seconds": ("", "Age of the last proof that the index is current"),
@@ -91,6 +102,8 @@ _GAUGES = {
 LAG = ("dispatcher_consumer_lag_records", "Records between the committed and the end offset")
 WORKER_UP = ("dispatcher_worker_up", "1 where the worker answered this scrape, else 0")
 WORKER_RESTARTS = ("dispatcher_worker_restarts_total", "Times that the worker was started again after it died")
+_TOO_MANY_REQUESTS = 429
+_STATUS_CLASSES = {3: "3xx", 4: "4xx", 5: "5xx"}
 STATISTICS = (("min", 0.0), ("median", 0.5), ("p99", 0.99), ("max", 1.0))
 
 
@@ -145,6 +158,7 @@ def label_values() -> Mapping[str, str]:
     """Say of each label which values it may have; none has more than the settings allow."""
     reasons = dict.fromkeys((*(reason.value for reason in DeadLetterReason), *DISABLED_REASONS))
     return {
+        "cause": f"{_listed(FAILURE_CAUSES)}; `4xx` is without 429",
         "check": "`index`, `groups`, `kafka`, `mongo`",
         "le": "the bounds of the histogram's buckets, in seconds",
         "outcome": _listed(DELIVERY_OUTCOMES),
@@ -158,6 +172,15 @@ def label_values() -> Mapping[str, str]:
         "topic": "source topics and own topics that this worker reads",
         "worker": "the worker's number, from 1: only on the page of `dispatcher run`, where every sample has it",
     }
+
+
+def cause_of(response: Response) -> str:
+    """Return which of `FAILURE_CAUSES` a failed attempt is: the sender's word, or the class of its status."""
+    if response.failure is not None:
+        return response.failure.value
+    if response.status == _TOO_MANY_REQUESTS:
+        return "429"
+    return _STATUS_CLASSES.get(response.status // 100, "other_status")
 
 
 def _listed(values: Iterable[str]) -> str:
@@ -211,9 +234,10 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.events = Tally(EVENT_RESULTS)
         self.off_catalogue = Tally(OFF_CATALOGUE_REASONS)
+        self.attempts_failed = Tally(FAILURE_CAUSES)
         self.deliveries = Tally(DELIVERY_OUTCOMES)
         self.attempt_seconds = {result: Histogram(DURATION_BUCKETS) for result in ("success", "failure")}
-        self.end_to_end_seconds = Histogram(DURATION_BUCKETS)
+        self.end_to_end_seconds = Histogram(END_TO_END_BUCKETS)
         self.retries = Tally(tiers)
         self.retry_lateness_seconds = {tier: Histogram(LATENESS_BUCKETS) for tier in self.retries.counts}
         self.dead_letters = Tally(reason.value for reason in DeadLetterReason)

@@ -15,7 +15,7 @@ from dispatcher.core.model import DeadLetterReason, RetryTier, Status, Subscript
 from dispatcher.core.outcome import DELIVERED, DeadLetter, classify, describe, is_overloaded, is_success
 from dispatcher.core.rendering import RequestTemplate, unsendable
 from dispatcher.core.sealing import Keyring
-from dispatcher.metrics import Metrics
+from dispatcher.metrics import Metrics, cause_of
 from dispatcher.pipeline.endpoint_health import EndpointHealth
 from dispatcher.pipeline.lane import Lane
 from dispatcher.pipeline.lanes import Lanes
@@ -224,6 +224,7 @@ class Attempts:
             self._settlement.attempted(delivery, response, DELIVERED, now_ms)
             return
         metrics.attempt_seconds["failure"].observe(response.duration_ms / 1000)
+        metrics.attempts_failed.counts[cause_of(response)] += 1
         outcome = classify(response, delivery.attempt, subscription.max_attempts, self._tiers, now_ms)
         match outcome:
             case DeadLetter(reason, disable=True):

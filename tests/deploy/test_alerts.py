@@ -13,8 +13,10 @@ from dispatcher.metrics import Metrics, statistics_of
 from tests.deploy.queries import ALERTS, known_names, metrics_in, rules
 
 ROOT = Path(__file__).parents[2]
-CASES = Path(__file__).parent / "alerts.test.yaml"
+CASES = [Path(__file__).parent / name for name in ("alerts.test.yaml", "alerts_budget.test.yaml")]
 RUNBOOK = ROOT / "deploy" / "RUNBOOK.md"
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+PLAIN_SCRAPE = ROOT / "deploy" / "prometheus" / "kubernetes.yml"
 
 
 def alerts():
@@ -37,14 +39,13 @@ def test_prometheus_takes_the_rules(promtool):
 
 def test_every_alert_fires_and_resolves_where_it_should(promtool):
     """In Prometheus's own trial runs each alert fires with its labels and text, and is gone when its cause is."""
-    assert "SUCCESS" in promtool("test", "rules", str(CASES))
+    assert "SUCCESS" in promtool("test", "rules", *map(str, CASES))
 
 
 def test_each_alert_has_a_trial_in_which_it_fires_and_one_in_which_it_resolves():
     """No alert is without a trial run in which it is quiet, then fires, then resolves."""
-    cases = yaml.safe_load(CASES.read_text())
     tried = set()
-    for case in cases["tests"]:
+    for case in [case for file in CASES for case in yaml.safe_load(file.read_text())["tests"]]:
         trials = case["alert_rule_test"]
         fires = [index for index, trial in enumerate(trials) if trial["exp_alerts"]]
         assert len(fires) == 1, case["name"]
@@ -92,6 +93,45 @@ def test_no_alert_is_on_the_records_of_delay_topics():
         for topic in ("webhooks.retry.1m", "prod.hooks.retry.6h", "webhooks.overflow", "webhooks.replay"):
             assert re.fullmatch(pattern, topic)
         assert not re.fullmatch(pattern, "events.retry-later")
+
+
+def jobs_named(relabelings, source, target):
+    """Give the names of jobs that relabelings make of the pods of the manifests."""
+    (rule,) = [each for each in relabelings if each.get(target) == "job"]
+    assert rule[source] == ["__meta_kubernetes_pod_label_app_kubernetes_io_component"]
+    pods = [each["spec"]["template"]["metadata"]["labels"] for each in deployments()]
+    return {rule["replacement"].replace("$1", labels["app.kubernetes.io/component"]) for labels in pods}
+
+
+def deployments():
+    """Give the manifests' Deployments."""
+    files = [KUBERNETES / "base" / f"{name}.yaml" for name in ("worker", "api")]
+    found = [each for file in files for each in yaml.safe_load_all(file.read_text())]
+    return [each for each in found if each["kind"] == "Deployment"]
+
+
+def test_scrapes_of_pods_have_the_names_that_alerts_ask_for(promtool, tmp_path):
+    """With an operator or without one, jobs are those of the rules, and their pods and ports those of the manifests."""
+    monitor = yaml.safe_load((KUBERNETES / "podmonitor.yaml").read_text())
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    plain = yaml.safe_load(PLAIN_SCRAPE.read_text())
+    (job,) = plain["scrape_configs"]
+    jobs = jobs_named(endpoint["relabelings"], "sourceLabels", "targetLabel")
+    assert jobs == jobs_named(job["relabel_configs"], "source_labels", "target_label")
+    asked = {each for rule in rules() for each in re.findall(r'job=~?"([^"]+)"', rule["expr"])}
+    assert asked
+    assert all(any(re.fullmatch(pattern, each) for each in jobs) for pattern in asked)
+    (keep,) = [each for each in job["relabel_configs"] if each.get("action") == "keep"]
+    for each in deployments():
+        labels = each["spec"]["template"]["metadata"]["labels"]
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        ports = [port["name"] for port in each["spec"]["template"]["spec"]["containers"][0]["ports"]]
+        assert endpoint["port"] in ports
+        assert keep["regex"] == f"{labels['app.kubernetes.io/name']};{endpoint['port']}"
+    # Debian's Prometheus is made without the discovery of pods; all else of the job is read.
+    assert job.pop("kubernetes_sd_configs") == [{"role": "pod", "namespaces": {"names": ["webhooks"]}}]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(plain))
+    assert "SUCCESS" in promtool("check", "config", str(tmp_path / "prometheus.yml"))
 
 
 def page_of(tiers):

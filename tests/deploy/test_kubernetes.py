@@ -106,6 +106,30 @@ def test_names_that_pods_ask_for_are_there():
         assert set(container["args"]) <= COMMANDS.keys()
 
 
+def test_topics_are_made_as_the_rest_runs():
+    """What a job for the topics is made from never runs by itself, and its pod may do what a worker's may, no more."""
+    (cron,) = of_kind("CronJob").values()
+    assert cron["spec"]["suspend"] is True
+    pod, worker = cron["spec"]["jobTemplate"]["spec"]["template"], dict(pods())["dispatcher-worker"]
+    (mine,), (other,) = pod["spec"]["containers"], worker["spec"]["containers"]
+    assert mine["args"] == ["topics", "ensure"]
+    assert [mine[each] for each in ("image", "envFrom", "securityContext")] == [
+        other[each] for each in ("image", "envFrom", "securityContext")
+    ]
+    for each in ("securityContext", "automountServiceAccountToken", "enableServiceLinks"):
+        assert pod["spec"][each] == worker["spec"][each]
+    egress = of_kind("NetworkPolicy")["dispatcher-egress"]["spec"]["podSelector"]
+    assert selects(egress, pod["metadata"]["labels"])
+    taken = [*of_kind("Deployment").values(), *of_kind("PodDisruptionBudget").values()]
+    assert not any(selects(each["spec"]["selector"], pod["metadata"]["labels"]) for each in taken)
+
+
+def test_the_log_is_kept_for_longer_than_dead_letters():
+    """What was handled is known from the log for as long as its dead letter may be on the topic."""
+    read = load(settings_given())
+    assert read.mongo.delivery_retention_days >= read.topics.dead_letter_retention_days + 10
+
+
 def test_the_variables_of_services_are_kept_out():
     """Services' own variables would be taken for settings, and stop each process at once; so pods get none."""
     with pytest.raises(SettingsError):
@@ -265,7 +289,9 @@ def test_a_folder_of_ones_own_changes_what_is_its_own(tmp_path):
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not on the PATH, so kustomize was not tried")
     _, _, behind = (KUBERNETES.parent / "README.md").read_text().partition("Make a folder of your own:\n\n```yaml\n")
-    shown, _, _ = behind.partition("```")
+    shown, _, behind = behind.partition("```")
+    patches, _, _ = behind.partition("```yaml\n")[2].partition("```")
+    shown += patches
     folder = os.path.relpath(KUBERNETES / "base", tmp_path)
     text = shown.replace("../webhook-dispatcher/deploy/kubernetes/base", folder)
     text = text.replace("newName: …, newTag: …", 'newName: mine, newTag: "7"').replace("SERVERS=…", "SERVERS=mine:9")
@@ -286,3 +312,15 @@ def test_a_folder_of_ones_own_changes_what_is_its_own(tmp_path):
         each["spec"]["template"]["spec"]["containers"][0]["image"] for each in made if each["kind"] == "Deployment"
     }
     assert images == {"mine:7"}
+    templates = [each["spec"].get("template") for each in made if each["kind"] == "Deployment"]
+    templates += [each["spec"]["jobTemplate"]["spec"]["template"] for each in made if each["kind"] == "CronJob"]
+    assert len(templates) == 3
+    for pod in templates:
+        (container,) = pod["spec"]["containers"]
+        assert [each["name"] for each in container["volumeMounts"]] == [each["name"] for each in pod["spec"]["volumes"]]
+    (rules,) = [each["spec"]["egress"] for each in made if each["metadata"]["name"] == "dispatcher-egress"]
+    before = of_kind("NetworkPolicy")["dispatcher-egress"]["spec"]["egress"]
+    changed = [number for number, rule in enumerate(rules) if rule != before[number]]
+    assert changed == [1]
+    kafka = settings_given()["DISPATCHER_KAFKA_BOOTSTRAP_SERVERS"].rpartition(":")[2]
+    assert [port["port"] for port in before[1]["ports"]] == [int(kafka)]

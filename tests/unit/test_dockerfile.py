@@ -50,14 +50,18 @@ def test_it_runs_as_a_number_that_is_not_root(stages):
 
 def test_whatever_is_installed_is_locked(stages):
     """Each pip install has hashes, or takes nothing but the wheel that was just built."""
-    runs = " && ".join(arguments(stages[0], "RUN")).split(" && ")
+    (default,) = arguments(stages[0], "ARG")
+    name, _, lock = default.partition("=")
+    runs = " && ".join(arguments(stages[0], "RUN")).replace(f"${{{name}}}", lock).split(" && ")
     installs = [run for run in runs if " install " in f" {run} "]
     assert len(installs) == 3
     for run in installs:
         assert "--require-hashes -r deploy/requirements" in run or "--no-deps --no-index /wheels" in run
     named = set(re.findall(r"deploy/\S+\.lock", " ".join(runs)))
     assert named == {"deploy/requirements.lock", "deploy/requirements-build.lock"}
-    assert all((DEPLOY.parent / each).is_file() for each in named)
+    copied = arguments(stages[0], "COPY")[0].split()[:-1]
+    assert set(copied) == named | {"deploy/requirements-otel.lock"}
+    assert all((DEPLOY.parent / each).is_file() for each in copied)
 
 
 def test_it_needs_no_writable_folder_and_no_secret(stages):
@@ -67,7 +71,7 @@ def test_it_needs_no_writable_folder_and_no_secret(stages):
     (env,) = arguments(final, "ENV")
     assert "PYTHONDONTWRITEBYTECODE=1" in env
     assert not re.search(r"KEY|PASS|SECRET|TOKEN|URI", env)
-    assert not arguments(stages[0], "ARG")
+    assert arguments(stages[0], "ARG") == ["LOCK=requirements.lock"]
 
 
 def test_the_command_is_a_role(stages):

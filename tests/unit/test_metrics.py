@@ -5,18 +5,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from dispatcher.core.exchange import SendFailure
 from dispatcher.core.model import DeadLetterReason
 from dispatcher.metrics import (
     DISABLED_REASONS,
     DURATION_BUCKETS,
+    END_TO_END_BUCKETS,
+    FAILURE_CAUSES,
     LATENESS_BUCKETS,
     REPLAY_RESULTS,
     Histogram,
     Metrics,
+    cause_of,
     instruments,
     label_values,
     statistics_of,
 )
+from tests.fakes.http import answer, failure
 
 TIERS = ("1m", "5m")
 BOUNDED_LABELS = {
@@ -27,7 +32,8 @@ BOUNDED_LABELS = {
     "role": {"source", "overflow"},
     "topic": {"events"},
     "partition": {"0", "1"},
-    "le": {*map(str, DURATION_BUCKETS), *map(str, LATENESS_BUCKETS), "+Inf"},
+    "le": {*map(str, DURATION_BUCKETS), *map(str, LATENESS_BUCKETS), *map(str, END_TO_END_BUCKETS), "+Inf"},
+    "cause": set(FAILURE_CAUSES),
 }
 
 
@@ -51,6 +57,7 @@ def used() -> Metrics:
     metrics = Metrics(TIERS)
     metrics.events.counts["matched"] += 3
     metrics.deliveries.counts["delivered"] += 2
+    metrics.attempts_failed.counts["dns"] += 6
     metrics.retries.counts["5m"] += 1
     metrics.dead_letters.counts["gone"] += 1
     metrics.off_catalogue.counts["schema"] += 4
@@ -75,6 +82,7 @@ def test_the_page_says_what_was_counted():
     metrics = used()
     assert sample(metrics, "dispatcher_events_total", result="matched") == 3
     assert sample(metrics, "dispatcher_deliveries_total", outcome="delivered") == 2
+    assert sample(metrics, "dispatcher_attempts_failed_total", cause="dns") == 6
     assert sample(metrics, "dispatcher_retries_scheduled_total", tier="5m") == 1
     assert sample(metrics, "dispatcher_dead_letters_total", reason="gone") == 1
     assert sample(metrics, "dispatcher_events_off_catalogue_total", reason="schema") == 4
@@ -109,7 +117,7 @@ def test_no_label_is_without_bound():
                 assert value in BOUNDED_LABELS[label]
 
 
-@pytest.mark.parametrize("tally", ["events", "deliveries", "retries", "dead_letters"])
+@pytest.mark.parametrize("tally", ["events", "deliveries", "attempts_failed", "retries", "dead_letters"])
 def test_a_value_nobody_announced_cannot_be_counted(tally):
     """Counting under an unknown label value raises instead of growing the page."""
     with pytest.raises(KeyError):
@@ -123,6 +131,27 @@ def test_nothing_counted_is_zero_and_not_absent():
     assert sample(fresh, "dispatcher_retries_scheduled_total", tier="1m") == 0
     assert all(sample(fresh, "dispatcher_dead_letters_total", reason=reason.value) == 0 for reason in DeadLetterReason)
     assert sample(fresh, "dispatcher_attempt_duration_seconds_count", result="failure") == 0
+    assert all(sample(fresh, "dispatcher_attempts_failed_total", cause=cause) == 0 for cause in FAILURE_CAUSES)
+
+
+def test_every_failure_has_a_cause_that_is_counted():
+    """Whatever the sender says, and whatever status an endpoint answers but a 2xx, has a place in the counter."""
+    counts = Metrics().attempts_failed.counts
+    failures = [kind for kind in SendFailure if kind is not SendFailure.CIRCUIT_OPEN]
+    assert [cause_of(failure(kind)) for kind in failures] == [kind.value for kind in failures]
+    statuses = range(300, 1000)
+    assert {cause_of(answer(status)) for status in statuses} == {"3xx", "4xx", "429", "5xx", "other_status"}
+    assert {cause_of(failure(kind)) for kind in failures} | {cause_of(answer(each)) for each in statuses} == set(counts)
+    told = {301: "3xx", 404: "4xx", 410: "4xx", 429: "429", 503: "5xx", 600: "other_status"}
+    assert {status: cause_of(answer(status)) for status in told} == told
+
+
+def test_what_took_its_whole_schedule_is_told_apart():
+    """The time to a 2xx has buckets up to where a delivery's last retry is."""
+    metrics = Metrics()
+    metrics.end_to_end_seconds.observe(7 * 3600)
+    assert sample(metrics, "dispatcher_end_to_end_latency_seconds_bucket", le="21600.0") == 0
+    assert sample(metrics, "dispatcher_end_to_end_latency_seconds_bucket", le="28800.0") == 1
 
 
 @given(st.lists(st.floats(-10, 100) | st.sampled_from(DURATION_BUCKETS), max_size=30))

@@ -9,11 +9,12 @@ from structlog.testing import capture_logs
 
 from dispatcher.core.delivery_log import shown
 from dispatcher.core.errors import MisconfiguredError
+from dispatcher.core.exchange import SendFailure
 from dispatcher.core.model import SealedSecret
 from dispatcher.core.sealing import SealPurpose, binding
 from dispatcher.pipeline import log_check
 from dispatcher.ports import RejectedRecordError
-from tests.fakes.http import answer
+from tests.fakes.http import answer, failure
 from tests.unit.pipeline.world import KEYRING, WORKSPACE, delivery_id, event_bytes, eventually, subscription, turns
 
 
@@ -49,6 +50,27 @@ async def test_one_of_three_fails(worlds):
     assert retry.value == record.value
     assert retry.key == b"wh_b"
     assert (retry.header("attempt"), retry.header("origin-offset")) == ("1", "0")
+
+
+async def test_failed_attempts_are_counted_by_cause(worlds):
+    """Each failed attempt counts once under what came instead of a 2xx; one that succeeds counts under nothing."""
+    world = worlds("1h")
+    answers = {
+        "wh_a": answer(),
+        "wh_b": answer(503),
+        "wh_c": answer(429),
+        "wh_d": answer(404),
+        "wh_e": failure(SendFailure.DNS),
+    }
+    for name in answers:
+        world.index.put(subscription(name))
+    world.sender.answers = lambda sent: answers[sent.subscription_id]
+    world.add_source()
+    await world.start()
+    world.publish(1)
+    await eventually(lambda: len(world.log.documents) == len(answers))
+    counted = {cause: count for cause, count in world.metrics.attempts_failed.counts.items() if count}
+    assert counted == {"5xx": 1, "429": 1, "4xx": 1, "dns": 1}
 
 
 @pytest.mark.parametrize("status", [200, 500, 410])
