@@ -37,7 +37,7 @@ def run(ctx: click.Context, *, local: bool, workers: int) -> None:
 def worker(
     ctx: click.Context, *, local: bool, worker_number: int, control_fd: int | None, parent_pid: int | None
 ) -> None:
-    """Run one worker until SIGTERM: consume and deliver. Run as many as the source topics have partitions."""
+    """Run one worker until SIGTERM: consume and deliver. Run at most as many as the source topics have partitions."""
     control: ControlChannel | None = None
     if control_fd is not None and parent_pid is not None:
         # Before the slow imports: this process must not outlive its supervisor, not even while it starts.
