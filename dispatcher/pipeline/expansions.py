@@ -45,17 +45,21 @@ class Expansions:
     Args:
         owner: The role.
         give: Takes a delivery on.
+        clock: Seconds that never go back.
 
     Attributes:
         left: How many deliveries this turn may still make.
         is_stuck: True once a delivery found no room in this turn.
     """
 
-    __slots__ = ("_give", "_open", "_owner", "is_stuck", "left")
+    __slots__ = ("_clock", "_give", "_open", "_owner", "is_stuck", "left")
 
-    def __init__(self, owner: Owner, give: Callable[[Delivery], Given]) -> None:
+    def __init__(
+        self, owner: Owner, give: Callable[[Delivery], Given], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._owner = owner
         self._give = give
+        self._clock = clock
         self._open: deque[Expansion] = deque()
         self.left = TURN
         self.is_stuck = False
@@ -82,11 +86,11 @@ class Expansions:
         """Go on with what is under way, each event in turn, as long as there is room."""
         self.left = TURN
         self.is_stuck = False
-        until = time.monotonic() + TURN_SECONDS
+        until = self._clock() + TURN_SECONDS
         put_off = 0
         while put_off < len(self._open) and not self.is_stuck:
             put_off = 0 if self._go_on(self._open.popleft(), PORTION) else put_off + 1
-            if self.left <= TURN // 2 or time.monotonic() >= until:
+            if self.left <= TURN // 2 or self._clock() >= until:
                 break
 
     def begin(self, expansion: Expansion) -> None:
@@ -97,9 +101,20 @@ class Expansions:
         else:
             self._go_on(expansion, min(self.left, BEGINNING))
 
-    def clear(self) -> None:
-        """Forget what is under way: its records stay incomplete, and are read again."""
+    def finish(self, most: int) -> list[Delivery]:
+        """Make what is left of the events that lack the fewest, so many deliveries at most, and forget the others.
+
+        The others' records stay incomplete and are read again, and with each of them whatever is behind it.
+        """
+        made: list[Delivery] = []
+        for expansion in sorted(self._open, key=lambda each: each.left):
+            if len(made) + expansion.left > most:
+                break
+            while (delivery := expansion.next(self._owner)) is not None:
+                made.append(delivery)
+            expansion.work.partition.expanding -= 1
         self._open.clear()
+        return made
 
     def _go_on(self, expansion: Expansion, count: int) -> bool:
         """Make so many deliveries of an event; returns whether any was taken, or it is at its end."""

@@ -41,6 +41,11 @@ class Expansion:
         work.add(len(matches))
         work.expanding = True
 
+    @property
+    def left(self) -> int:
+        """How many deliveries aren't made yet."""
+        return len(self._matches) - self._at + (self._put_back is not None)
+
     def next(self, owner: Owner) -> Delivery | None:
         """Return the next delivery, or None after the last; the record is then expanded."""
         if (delivery := self._put_back) is not None:

@@ -38,6 +38,9 @@ RETRY_SECONDS = 0.05
 LONGEST_REST_SECONDS = 30.0
 DRAIN_SECONDS = 12.0
 HAND_OVER_SECONDS = 5.0
+MAX_FINISHED = 2_000
+"""So many deliveries of events under way are made to be handed over: an event that isn't whole keeps what was done
+behind it from being committed."""
 NOTED_RECORDS = 1_000
 """So many records are taken up at most before the note beside a commit says so."""
 LOOKUPS = 16_384
@@ -209,12 +212,14 @@ class Role:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._expansions.clear()
+        begun = self._expansions.finish(MAX_FINISHED)
         self._ready.clear()
         for state in self._partitions.values():
             state.hold.clear()
             state.held_bytes = 0
         self._engine.lanes.withdraw(lambda delivery: delivery.role is self)
+        for delivery in begun:
+            self._hand_over(delivery)
         for delivery in [each for each in self.active if not each.in_flight]:
             self._hand_over(delivery)
         await self._until(lambda: not self.active, DRAIN_SECONDS)

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 
 from dispatcher.core.model import Event, Origin
-from dispatcher.pipeline import expansions as module
 from dispatcher.pipeline.expansions import BEGINNING, MAX_OPEN, PORTION, TURN, TURN_SECONDS, Expansions, Given
 from dispatcher.pipeline.intake import Expansion
 from dispatcher.pipeline.work import PartitionState, RecordWork, Window
@@ -28,12 +27,10 @@ class Taker:
         return given
 
 
-@pytest.fixture(autouse=True)
-def clock(monkeypatch):
+@pytest.fixture
+def clock():
     """A clock that stands still, unless the test sets it."""
-    steered = SimpleNamespace(now=0.0, monotonic=lambda: steered.now)
-    monkeypatch.setattr(module, "time", steered)
-    return steered
+    return SimpleNamespace(now=0.0)
 
 
 @pytest.fixture
@@ -42,8 +39,8 @@ def taker():
 
 
 @pytest.fixture
-def expansions(taker):
-    return Expansions(None, taker)
+def expansions(taker, clock):
+    return Expansions(None, taker, lambda: clock.now)
 
 
 @pytest.fixture
@@ -140,5 +137,20 @@ def test_open_events_are_bounded(expansions, state):
         expansions.left = TURN
         expansions.begin(event_to(100, state, f"evt_{number}"))
     assert not expansions.has_room
-    expansions.clear()
+    expansions.finish(0)
     assert len(expansions) == 0
+
+
+def test_at_the_end_the_events_that_lack_the_fewest_are_made_whole(expansions, taker, state):
+    """What is left of them is made, in the order of their subscriptions; a larger one is forgotten and stays open."""
+    expansions.begin_turn()
+    expansions.begin(event_to(1_000, state, "evt_1"))
+    expansions.begin(event_to(BEGINNING + 3, state, "evt_2"))
+    taker.says["evt_2"] = Given.LATER
+    expansions.begin_turn()  # puts a delivery back, which must not be lost
+    made = expansions.finish(500)
+    assert [(each.event.id, each.subscription_id) for each in made] == [
+        ("evt_2", f"wh_{number}") for number in range(BEGINNING, BEGINNING + 3)
+    ]
+    assert [each.work.expanding for each in made] == [False] * 3
+    assert (len(expansions), state.expanding, len(state.tracker)) == (0, 1, 2)

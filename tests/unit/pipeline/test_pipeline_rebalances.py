@@ -116,8 +116,27 @@ async def test_late_success_is_logged_only(worlds):
     assert (world.window.held_bytes, world.pipeline.lanes.in_flight) == (0, 0)
 
 
-async def test_partly_expanded_record(worlds):
-    """A fan-out cut off by a rebalance stays incomplete, its unsent siblings go nowhere, and no window is lost."""
+async def test_event_under_way_is_handed_over_whole(worlds):
+    """A fan-out cut off by a rebalance is made to its end and handed over, so that nothing behind it is done again."""
+    world = worlds(max_in_flight=10)
+    for number in range(30):
+        world.index.put(subscription(f"wh_{number}"))
+    world.sender.answers = lambda _sent: None
+    consumer = world.add_source()
+    await world.start()
+    world.publish(1)
+    world.publish(2)
+    await eventually(lambda: len(world.sender.sent) == 10 and world.pipeline.roles[0].incomplete == 2)
+    await consumer.revoke()
+    wanted = sorted((delivery_id(event, f"wh_{number}"), "0") for event in (1, 2) for number in range(30))
+    assert overflow(world) == wanted
+    assert world.broker.committed("source", "events") == CommitPoint(2, CLEAN)
+    assert world.window.held_bytes == 0
+
+
+async def test_partly_expanded_record(worlds, monkeypatch):
+    """A fan-out too large to be made whole stays incomplete, its unsent siblings go nowhere, and no window is lost."""
+    monkeypatch.setattr(role, "MAX_FINISHED", 19)
     world = worlds(max_in_flight=10)
     for number in range(30):
         world.index.put(subscription(f"wh_{number}"))
