@@ -126,20 +126,14 @@ class Instrument:
 
 def instruments() -> Sequence[Instrument]:
     """Return every metric that a worker, or the page of several, may show, by name."""
+    described = (
+        *((f"{name}_total", "counter", label, text) for name, _, label, text in _TALLIES),
+        *((f"{name}_total", "counter", label, text) for name, (label, text) in _COUNTERS.items()),
+        *((f"{name}_seconds", "histogram", label, text) for name, _, label, text in _HISTOGRAMS),
+        *((name, "gauge", label, text) for name, (label, text) in _GAUGES.items()),
+    )
     prefix = "dispatcher_"
-    found = [Instrument(f"{prefix}{name}_total", "counter", (label,), text) for name, _, label, text in _TALLIES]
-    found += [
-        Instrument(f"{prefix}{name}_total", "counter", (label,) if label else (), text)
-        for name, (label, text) in _COUNTERS.items()
-    ]
-    found += [
-        Instrument(f"{prefix}{name}_seconds", "histogram", (label,) if label else (), text)
-        for name, _, label, text in _HISTOGRAMS
-    ]
-    found += [
-        Instrument(f"{prefix}{name}", "gauge", (label,) if label else (), text)
-        for name, (label, text) in _GAUGES.items()
-    ]
+    found = [Instrument(prefix + name, kind, (label,) if label else (), text) for name, kind, label, text in described]
     found += [
         Instrument(LAG[0], "gauge", ("topic", "partition"), LAG[1]),
         Instrument(WORKER_UP[0], "gauge", ("worker",), WORKER_UP[1]),

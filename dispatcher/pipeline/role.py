@@ -128,7 +128,6 @@ class Role:
         self._engine = engine
         self._delay_ms = delay_ms
         self._gives_way = name == "replay"
-        self._makes_many = isinstance(intake, SourceIntake)
         self._lateness: Histogram | None = engine.metrics.retry_lateness_seconds.get(name.removeprefix("retry."))
         self._check = engine.check_for(self._checked)
         self._ready: deque[Delivery] = deque()
@@ -331,7 +330,7 @@ class Role:
         engine = self._engine
         if (
             (not self._ready or self._bring_ready())
-            and (self._expansions.has_room if self._makes_many else engine.lanes.has_room)
+            and (self._expansions.has_room if isinstance(self._intake, SourceIntake) else engine.lanes.has_room)
             and engine.buffer.has_room
             and engine.window.has_room
             and engine.settlement.producing < MAX_PRODUCING

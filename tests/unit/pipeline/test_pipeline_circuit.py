@@ -47,20 +47,31 @@ async def test_open_circuit_uses_steps_up_and_sends_nothing(worlds):
     assert world.metrics.circuit_skipped._value.get() == 1
 
 
-async def test_last_attempt_waits_for_a_probe_and_then_fails(worlds):
-    """A last attempt that meets an open circuit is parked, its number kept, and fails when it has waited enough."""
+async def meeting_an_open_circuit(worlds):
+    """Make a world whose overflow topic brings last attempts to an open circuit, for which they wait a minute."""
     world = worlds("1h", "2h", circuit_wait_ms=60_000)
     world.index.put(subscription("wh_a", max_attempts=3))
     world.add_source()
     world.add_own("overflow")
     await world.start()
     await open_circuit(world)
+    return world
+
+
+def parked_in(world):
+    """Give the records that wait for the circuit in the first tier."""
+    return [each for each in world.broker.on_topic("webhooks.retry.1h") if each.header("reason") == "circuit_open"]
+
+
+async def test_last_attempt_waits_for_a_probe_and_then_fails(worlds):
+    """A last attempt that meets an open circuit is parked, its number kept, and fails when it has waited enough."""
+    world = await meeting_an_open_circuit(worlds)
     now = world.clock.now_ms()
     world.put_own("overflow", 100, "wh_a", attempt=2)
     world.put_own("overflow", 101, "wh_a", attempt=2, parked_since_ms=now - 59_000)
     world.put_own("overflow", 102, "wh_a", attempt=2, parked_since_ms=now - 61_000)
     await eventually(lambda: world.broker.on_topic("webhooks.dead-letter"))
-    parked = [each for each in world.broker.on_topic("webhooks.retry.1h") if each.header("reason") == "circuit_open"]
+    parked = parked_in(world)
     assert [each.header("attempt") for each in parked] == ["2", "2"]
     assert int(parked[0].header("parked-since-ms")) >= now
     assert parked[1].header("parked-since-ms") == str(now - 59_000)
@@ -72,20 +83,11 @@ async def test_last_attempt_waits_for_a_probe_and_then_fails(worlds):
 
 async def test_last_attempt_parked_by_a_clock_that_was_ahead_waits_no_longer(worlds):
     """Where a last attempt waits since a time to come, its wait begins now."""
-    world = worlds("1h", "2h", circuit_wait_ms=60_000)
-    world.index.put(subscription("wh_a", max_attempts=3))
-    world.add_source()
-    world.add_own("overflow")
-    await world.start()
-    await open_circuit(world)
+    world = await meeting_an_open_circuit(worlds)
     now = world.clock.now_ms()
     world.put_own("overflow", 100, "wh_a", attempt=2, parked_since_ms=now + 3_600_000)
-
-    def parked():
-        return [each for each in world.broker.on_topic("webhooks.retry.1h") if each.header("reason") == "circuit_open"]
-
-    await eventually(parked)
-    assert now <= int(parked()[0].header("parked-since-ms")) < now + 60_000
+    await eventually(lambda: parked_in(world))
+    assert now <= int(parked_in(world)[0].header("parked-since-ms")) < now + 60_000
 
 
 async def test_probes_close_the_circuit(worlds):
