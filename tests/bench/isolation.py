@@ -1,5 +1,7 @@
 """What endpoints that hang, or take 9 s, cost fifty healthy ones; and endpoints that take 100 ms."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +14,7 @@ TAKING_LONG = 200
 WAITING = 100
 LOAD = 0.4
 STEADY_SECONDS = 30.0
+LIVE_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ async def show_isolation(rig: Rig, events: int) -> None:
     """Print how healthy endpoints fare alone, beside hanging ones and beside ones that take 9 s."""
     alone = await saturated(rig, events, None)
     print(f"{HEALTHY} healthy endpoints   {alone.per_second:>9,.0f}/s alone, as fast as it goes")
-    offered = LOAD * alone.per_second
+    live = await capacity_live(rig, alone.per_second, prepare, healthy, "ok")
+    print(f"  while they come     {live:>9,.0f}/s: what the loads below are shares of")
+    offered = LOAD * live
     quiet = await steady(rig, offered / 2, None)
     print(
         f"  at {offered / 2:,.0f}/s alone   {quiet.per_second:>9,.0f}/s  p50 {quiet.p50_ms:.1f} ms, "
@@ -82,7 +87,7 @@ async def show_waiting(rig: Rig, events: int) -> None:
     )
 
 
-async def prepare(deployment: Deployment, broken: tuple[str, int] | None) -> None:
+async def prepare(deployment: Deployment, broken: tuple[str, int] | None = None) -> None:
     """Create the webhooks."""
     for number in range(HEALTHY):
         await deployment.webhook(f"/ok/{number}", events=[f"healthy.{number}"])
@@ -100,12 +105,34 @@ async def saturated(rig: Rig, events: int, broken: tuple[str, int] | None) -> Dr
             return await drain(rig, events, [process], "ok")
 
 
+async def capacity_live(
+    rig: Rig, per_second: float, prepare: Callable[[Deployment], Awaitable[None]], make: Make, group: str
+) -> float:
+    """Offer more than can be delivered beside the publishing; return how many a second were.
+
+    A backlog says what one worker does with the cores that it finds free: publisher and broker take theirs of what
+    comes meanwhile.
+    """
+    async with rig.deployment("live") as deployment:
+        await prepare(deployment)
+        async with deployment.worker():
+            await deployment.awake()
+            offering = asyncio.ensure_future(deployment.offer(make, per_second, LIVE_SECONDS))
+            await asyncio.sleep(LIVE_SECONDS / 3)
+            first = await rig.reached(0, group)
+            await asyncio.sleep(LIVE_SECONDS / 3)
+            last = await rig.reached(0, group)
+            await offering
+    return (last[1] - first[1]) / (last[0] - first[0])
+
+
 async def steady(rig: Rig, per_second: float, broken: tuple[str, int] | None) -> Steady:
     """Offer a steady load, of which broken endpoints get half."""
     async with rig.deployment("steady") as deployment:
         await prepare(deployment, broken)
         async with deployment.worker() as process:
             await deployment.awake()
+            await deployment.warm_up("healthy.0")
             await rig.reset()
             count = await deployment.offer(events_beside(broken), per_second, STEADY_SECONDS)
             due = count // 2 if broken else count

@@ -6,12 +6,12 @@ from functools import partial
 
 from dispatcher.core.sealing import Keyring
 from dispatcher.mongo.webhook_documents import document_of
-from tests.bench.isolation import saturated
+from tests.bench.isolation import capacity_live, saturated
 from tests.bench.rig import Deployment, Rig, event
 from tests.bench.subscriptions import BATCH, clone
 
 QUIET_PER_SECOND = 100
-SECONDS = 20.0
+SECONDS = 30.0
 FAN_OUT = 100_000
 HANGING = 5_000
 LIMIT = 10
@@ -38,7 +38,10 @@ class Flood:
 
 async def show_neighbours(rig: Rig, events: int) -> None:
     """Print the quiet tenant's latency alone and beside each flood."""
-    capacity = (await saturated(rig, events, None)).per_second
+    backlog = await saturated(rig, events, None)
+    make = partial(event, event_type="loud", workspace="loud", prefix="loud")
+    capacity = await capacity_live(rig, backlog.per_second, one_webhook, make, "loud")
+    print(f"one worker delivers {capacity:,.0f}/s while they are published, {backlog.per_second:,.0f}/s of a backlog")
     limited = (("MAX_IN_FLIGHT_PER_WEBHOOK", str(LIMIT)),)
     for flood in (
         Flood(f"{capacity / 2:,.0f} events/s", "/loud", 1, capacity / 2),
@@ -49,6 +52,11 @@ async def show_neighbours(rig: Rig, events: int) -> None:
         await show_flood(rig, flood)
 
 
+async def one_webhook(deployment: Deployment) -> None:
+    """Create the one webhook that a capacity is measured with."""
+    await deployment.webhook("/loud", "loud", events=["loud"])
+
+
 async def show_flood(rig: Rig, flood: Flood) -> None:
     """Measure the quiet tenant before and beside a flood."""
     async with rig.deployment("neighbours", **dict(flood.settings)) as deployment:
@@ -57,6 +65,7 @@ async def show_flood(rig: Rig, flood: Flood) -> None:
         async with deployment.worker() as process:
             del process
             await deployment.awake()
+            await deployment.warm_up("quiet", "quiet")
             before = await quiet_latency(deployment, 0)
             loud = asyncio.ensure_future(make_noise(deployment, flood))
             beside = await quiet_latency(deployment, 1)

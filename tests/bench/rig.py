@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from tests.bench.publisher import TICK_SECONDS, Make, offer_steadily
 from tests.bench.send_loop import running_receiver
 
 DEADLINE_SECONDS = 600
+WARM_PER_SECOND = 200
+WARM_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -215,6 +218,12 @@ class Deployment:
             if time.monotonic() > deadline:
                 raise TimeoutError("the worker sends nothing")
         await self.connection.webhooks.delete_one({"_id": webhook.subscription.id})
+
+    async def warm_up(self, event_type: str = "user.created", workspace: str = "default") -> None:
+        """Publish for a while before a latency is measured: a broker that has just been started compiles itself."""
+        make = partial(event, event_type=event_type, workspace=workspace, prefix="warm")
+        await self.offer(make, WARM_PER_SECOND, WARM_SECONDS)
+        await self.until_committed()
 
 
 async def steadily(send: Callable[[int], Any], per_second: float, seconds: float) -> int:

@@ -44,6 +44,7 @@ async def show_latency(rig: Rig) -> None:
         await deployment.webhook("/hook")
         async with deployment.worker():
             await deployment.awake()
+            await deployment.warm_up()
             await rig.reset()
             count = await deployment.offer(partial(event, is_timed=True), QUIET_PER_SECOND, QUIET_SECONDS)
             await rig.reached(count, "hook")
