@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dispatcher.core.exchange import Request
 from dispatcher.http.connection import Done
 
-DIALS_A_TURN = 16
-"""Connections that are begun in one turn of the loop: some two milliseconds of work until they stand."""
+DIALS_A_TURN = 4
+"""Connections that are begun in one turn of the loop: each is some tenths of a millisecond of work until it stands."""
 
 Pending = tuple[Request, Done, float | None]
 """A request without a connection, whom to tell its outcome, and since when its time counts: None, from its dial on."""

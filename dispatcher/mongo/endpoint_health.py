@@ -21,7 +21,7 @@ from dispatcher.core.endpoint_health import FailingEndpoint, HealthNote, Trouble
 from dispatcher.mongo.absence import unavailable_errors
 from dispatcher.mongo.client import Collection, Document
 
-BATCH_NOTES = 1_000
+BATCH_NOTES = 100
 
 _LONGEST_RETRIED_MS = 7 * 86_400_000
 """How long before a success its delivery can have begun: 20 attempts of the longest tier, and some waiting."""

@@ -19,10 +19,10 @@ TURN = 256
 BEGINNING = 32
 """Deliveries of an event that are made as soon as it is taken up."""
 
-PORTION = 8
+PORTION = 4
 """Deliveries of an event that is under way, between two looks at the clock."""
 
-TURN_SECONDS = 0.002
+TURN_SECONDS = 0.0005
 """What events that are under way may take of a turn: a webhook that is met for the first time costs much more."""
 
 MAX_OPEN = 32

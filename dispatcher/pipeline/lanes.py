@@ -42,6 +42,9 @@ REMEMBERED = 10_000
 
 REMEMBERED_SECONDS = 60.0
 PUMPED_AT_ONCE = 1_000
+STARTED_AT_ONCE = 32
+"""Attempts that waited and are started in one turn of the loop, some two milliseconds; one lane may start more."""
+
 JUDGED_AT_ONCE = 1_000
 
 
@@ -111,6 +114,7 @@ class Lanes:
         self.held = 0
         self.rate_share = 1.0
         self.replays_left = REPLAYS_A_TICK
+        self._started = 0
 
     @property
     def now(self) -> float:
@@ -285,26 +289,40 @@ class Lanes:
                     self._rest(lane)
         return taken
 
-    def tick(self) -> None:
-        """Start what waited for time to pass: for a rate limit, a share, a slot. Called every `TICK_SECONDS`."""
+    def tick(self) -> bool:
+        """Start what waited for time to pass: for a rate limit, a share, a slot. Called every `TICK_SECONDS`.
+
+        Returns:
+            Whether some may be left: call `pump` in the loop's next turn, and go on while that says so.
+        """
         now = self._clock.now
         self.replays_left = REPLAYS_A_TICK
-        for subscription_id, lane in list(islice(self._waiting.items(), PUMPED_AT_ONCE)):
-            # The lanes take turns: who was pumped comes last.
-            self._waiting[subscription_id] = self._waiting.pop(subscription_id)
-            if lane.rate is not None:
-                self._renew(lane)
-            self._pump(lane, now)
-        if self._waiting:
-            # All had a turn, in the same order: another one is the first of the next.
-            first = next(iter(self._waiting))
-            self._waiting[first] = self._waiting.pop(first)
+        some_left = self.pump()
         if self.in_flight >= self._half:
             self._judge_some(now)
         for subscription_id, since in list(islice(self._idle.items(), PUMPED_AT_ONCE)):
             if now - since < REMEMBERED_SECONDS:
                 break
             self._forget(subscription_id)
+        return some_left
+
+    def pump(self) -> bool:
+        """Start what waits and may be sent now; True where that was enough for one turn of the loop."""
+        now = self._clock.now
+        enough = self._started + STARTED_AT_ONCE
+        for subscription_id, lane in list(islice(self._waiting.items(), PUMPED_AT_ONCE)):
+            # The lanes take turns: who was pumped comes last.
+            self._waiting[subscription_id] = self._waiting.pop(subscription_id)
+            if lane.rate is not None:
+                self._renew(lane)
+            self._pump(lane, now)
+            if self._started >= enough:
+                return True
+        if self._waiting:
+            # All had a turn, in the same order: another one is the first of the next.
+            first = next(iter(self._waiting))
+            self._waiting[first] = self._waiting.pop(first)
+        return False
 
     def meet(self, lane: Lane, subscription: Subscription) -> None:
         """Let a lane take over what its subscription says today."""
@@ -394,6 +412,7 @@ class Lanes:
             self._idle.pop(lane.subscription_id, None)
         lane.in_flight += 1
         self.in_flight += 1
+        self._started += 1
         size = delivery.work.size_bytes
         lane.held_bytes += size
         if not lane.is_fast:

@@ -50,6 +50,7 @@ class LogCheck:
         self._metrics = metrics
         self._ready = ready
         self._pending: deque[Delivery] = deque()
+        self._asking = 0
         self._running: asyncio.Task[None] | None = None
         self._unknown: dict[str, list[Delivery]] = {}
         self._unknown_count = 0
@@ -57,7 +58,7 @@ class LogCheck:
 
     def __len__(self) -> int:
         """How many deliveries wait to be checked, or for their subscription to be looked up."""
-        return len(self._pending) + self._unknown_count
+        return len(self._pending) + self._asking + self._unknown_count
 
     def submit(self, delivery: Delivery) -> None:
         """Check a delivery; it is then ready, or its record's part is done."""
@@ -70,10 +71,13 @@ class LogCheck:
         try:
             while self._pending:
                 batch = [self._pending.popleft() for _ in range(min(len(self._pending), BATCH_DELIVERIES))]
+                self._asking = len(batch)
                 states = await self._ask(batch)
+                self._asking = 0
                 for delivery in batch:
                     self._pass_on(delivery, states)
         finally:
+            self._asking = 0
             self._running = None
 
     async def _ask(self, batch: list[Delivery]) -> Mapping[str, LoggedState]:

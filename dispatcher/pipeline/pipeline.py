@@ -221,7 +221,12 @@ class Pipeline:
         return role
 
     def _tick(self) -> None:
-        self.lanes.tick()
+        if self.lanes.tick():
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        if self.lanes.pump():
+            asyncio.get_running_loop().call_soon(self._pump)
 
     def _wake(self) -> None:
         self._engine.wake()

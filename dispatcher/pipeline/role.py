@@ -28,8 +28,10 @@ log = structlog.get_logger(__name__)
 
 HOLD_RECORDS = 500
 HOLD_BYTES = 4 * 1024 * 1024
-POLL_RECORDS = 500
-FEED_RECORDS = 64
+POLL_RECORDS = 100
+FEED_RECORDS = 16
+"""Records that one turn of the loop takes up. What Kafka sends passes through some six turns until it is taken up
+itself, so that each millisecond here is six that the next one waits."""
 MAX_PRODUCING = 16_384
 MAX_SPAN = 1_000_000
 MAX_CHECKING = 2_000

@@ -160,6 +160,22 @@ def test_every_waiting_lane_gets_its_turn(monkeypatch):
     assert {delivery.subscription_id for delivery, _ in world.started} == set(names)
 
 
+def test_many_that_may_go_at_once_go_over_several_turns(monkeypatch):
+    """A tick starts as many as one turn of the loop bears and says that there are more; the rest go turn by turn."""
+    monkeypatch.setattr(lanes_module, "STARTED_AT_ONCE", 3)
+    names = [f"wh_{number}" for number in range(7)]
+    world = Endpoints(rates=dict.fromkeys(names, 1.0))
+    for name in names:
+        world.offer(1, name)
+        world.lanes.hold(world.delivery(name))
+    world.finish()
+    world.clock.now += 2
+    started = [(world.lanes.tick(), len(world.started))]
+    started += [(world.lanes.pump(), len(world.started)) for _ in range(2)]
+    assert started == [(True, 3), (True, 6), (False, 7)]
+    assert {delivery.subscription_id for delivery, _ in world.started} == set(names)
+
+
 def test_a_new_lane_begins_with_its_rate_limit():
     """A rate limit holds from the first request on, however often its lane was forgotten."""
     world = Endpoints(rates={"wh_a": 0.5})

@@ -420,7 +420,7 @@ async def test_unknown_subscriptions_are_bounded(worlds, monkeypatch):
         world.put_own("overflow", number, "wh_gone")
     await eventually(lambda: len(world.role("overflow")._check) >= 50)
     await asyncio.sleep(0.1)
-    assert len(world.role("overflow").active) <= 50 + role.FEED_RECORDS
+    assert len(world.role("overflow").active) == 50
     assert len(world.subscriptions.found) <= 2
     world.subscriptions.down = False
     await eventually(world.caught_up)
