@@ -84,9 +84,14 @@ class InFlightLimit:
     @property
     def is_strained(self) -> bool:
         """True where it takes no more at a time: by the bound, by what it asked for, by how its answers slow down."""
-        if not self._starting or self._exact >= self._highest:
+        if not self._starting or self.is_at_bound:
             return True
         return self.latency_seconds >= self._best_seconds * _STRAINED + _SLACK_SECONDS
+
+    @property
+    def is_at_bound(self) -> bool:
+        """True where it can't grow, however well its endpoint does."""
+        return self._exact >= self._highest
 
     def doubt_latency(self) -> None:
         """Let the next attempt alone say what the latency is: nothing came for longer than it says."""

@@ -208,10 +208,16 @@ class Lanes:
         return Verdict.TAKEN
 
     def _is_in_the_way(self, lane: Lane, now: float, *, large: bool) -> bool:
-        """Say whether a full lane keeps other workspaces from a process that has time for them."""
-        return (
-            self._shares.others_have_work(lane, now) and (large or lane.limit.is_strained) and not self._clock.is_busy
-        )
+        """Say whether a full lane keeps other workspaces from a process that has time for them.
+
+        Where the process is busy, what looks like a slow endpoint may be the process's own doing; not so where the
+        lane has all the requests that it may ever have.
+        """
+        if not self._shares.others_have_work(lane, now):
+            return False
+        if self._clock.is_busy:
+            return lane.limit.is_at_bound and not large
+        return large or lane.limit.is_strained
 
     def hold(self, delivery: Delivery) -> None:
         """Let a delivery of an own topic wait in its lane, however full that is; the caller bounds how many do."""

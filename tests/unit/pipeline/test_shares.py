@@ -134,9 +134,9 @@ def test_a_slow_workspace_alone_has_every_slot():
 @pytest.mark.parametrize("busy", [True, False])
 def test_a_limited_endpoint_stops_nobody(busy):
     """An endpoint that takes 1,000 a second of 5,000 keeps no other waiting, unless the process is what is slow."""
-    world = Endpoints(max_in_flight=4_096, max_per_lane=10)
+    world = Endpoints(max_in_flight=4_096, max_per_lane=64)
     world.clock.is_busy = busy
-    world.offer(10, "wh_bad", "bad")
+    world.offer(64, "wh_bad", "bad")
     world.finish(5, succeeded=False, overloaded=True)
     world.finish()
     world.offer(1, "wh_good", "good")
@@ -153,6 +153,21 @@ def test_a_limited_endpoint_stops_nobody(busy):
             good += world.offer(1, "wh_good", "good") == [Verdict.TAKEN]
     assert (good == 1_000) is not busy
     assert (Verdict.FULL in verdicts) is busy
+    assert world.lanes.queued <= 2 * QUEUE
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_an_endpoint_at_its_bound_stops_nobody(busy):
+    """A webhook with all the requests that it may have keeps no other waiting, however busy the process is."""
+    world = Endpoints(max_in_flight=4_096, max_per_lane=10)
+    world.clock.is_busy = busy
+    world.offer(1, "wh_good", "good")
+    world.finish()
+    for _ in range(500):
+        world.clock.now += 0.001
+        world.finish(1, seconds=0.01)
+        assert Verdict.FULL not in world.offer(5, "wh_bad", "bad")
+        assert world.offer(1, "wh_good", "good") == [Verdict.TAKEN]
     assert world.lanes.queued <= 2 * QUEUE
 
 
