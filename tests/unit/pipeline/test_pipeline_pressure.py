@@ -213,6 +213,29 @@ async def test_gate(worlds):
     assert len(world.sender.sent) == 30
 
 
+async def test_turns_are_longer_while_a_backlog_waits(worlds, monkeypatch):
+    """One turn takes few records up, so that nothing waits for it; more where so many are held that all do wait."""
+    monkeypatch.setattr(role, "BACKLOG", 10)
+    monkeypatch.setattr(role, "FEED_RECORDS", 2)
+    monkeypatch.setattr(role, "FEED_BACKLOG_RECORDS", 5)
+    world = worlds()
+    world.add_source()
+    await world.start()
+    world.gate_open = False
+    for number in range(12):
+        world.publish(number)
+    source = world.role("source")
+    held = next(iter(source._partitions.values())).hold
+    await eventually(lambda: len(held) == 12)
+    world.gate_open = True
+    left = []
+    for _ in range(3):
+        source.feed()
+        left.append(len(held))
+    assert left == [7, 5, 3]
+    await eventually(world.caught_up)
+
+
 async def test_large_fan_out_is_made_lazily(worlds):
     """One event to 10,000 subscriptions never stands in memory as a whole, and its record completes at the end."""
     world = worlds(max_in_flight=100)
