@@ -132,7 +132,8 @@ async def test_slow_lane_spills(worlds, monkeypatch):
     for number in range(2):
         world.publish(number)
     await eventually(lambda: world.pipeline.lanes.in_flight == 2)
-    await asyncio.sleep(0.06)
+    began = world.pipeline.lanes.now
+    await eventually(lambda: world.pipeline.lanes.now > began + 0.05)
     for number in range(2, 40):
         world.publish(number)
     await eventually(lambda: [sent.subscription_id for sent in world.sender.sent].count("wh_ok") == 40)
