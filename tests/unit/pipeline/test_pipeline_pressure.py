@@ -214,26 +214,33 @@ async def test_gate(worlds):
     assert len(world.sender.sent) == 30
 
 
-async def test_turns_are_longer_while_a_backlog_waits(worlds, monkeypatch):
-    """One turn takes few records up, so that nothing waits for it; more where so many are held that all do wait."""
+@pytest.mark.parametrize(("name", "left"), [("source", [7, 5, 3]), ("overflow", [10, 8, 6])])
+async def test_turns_are_longer_while_live_events_wait(worlds, monkeypatch, name, left):
+    """One turn takes few records up, so that nothing waits for it; more where so many live events do wait."""
     monkeypatch.setattr(role, "BACKLOG", 10)
     monkeypatch.setattr(role, "FEED_RECORDS", 2)
     monkeypatch.setattr(role, "FEED_BACKLOG_RECORDS", 5)
     world = worlds()
-    world.add_source()
+    if name == "source":
+        world.add_source()
+    else:
+        world.add_own(name)
     await world.start()
     world.gate_open = False
     for number in range(12):
-        world.publish(number)
-    source = world.role("source")
-    held = next(iter(source._partitions.values())).hold
+        if name == "source":
+            world.publish(number)
+        else:
+            world.put_own(name, number, "wh_a")
+    reader = world.role(name)
+    held = next(iter(reader._partitions.values())).hold
     await eventually(lambda: len(held) == 12)
     world.gate_open = True
-    left = []
+    found = []
     for _ in range(3):
-        source.feed()
-        left.append(len(held))
-    assert left == [7, 5, 3]
+        reader.feed()
+        found.append(len(held))
+    assert found == left
     await eventually(world.caught_up)
 
 
