@@ -8,7 +8,6 @@ import pytest
 from dispatcher.app import kafka_watch
 from dispatcher.app.kafka_watch import KafkaWatch
 from dispatcher.core.errors import MisconfiguredError, UnavailableError
-from dispatcher.kafka.lag import LagReader
 from dispatcher.settings import KafkaSettings, MongoSettings, Settings
 
 SETTINGS = Settings(KafkaSettings("127.0.0.1:1"), MongoSettings("mongodb://127.0.0.1:1"), (b"k" * 32,))
@@ -42,17 +41,18 @@ class Told:
 @pytest.fixture
 def told(monkeypatch):
     made = Told()
-    monkeypatch.setattr(LagReader, "lag", made.read_lag)
-    monkeypatch.setattr(LagReader, "members", made.count_members)
     monkeypatch.setattr(kafka_watch, "LOOK_SECONDS", 0.001)
     return made
 
 
 @pytest.fixture
-async def watch(told):
+async def watch(told, monkeypatch):
     role = SimpleNamespace(name="source", assigned_to=[("events", 0), ("events", 2)])
     pipeline = SimpleNamespace(roles=[role], lanes=SimpleNamespace(share_rates=told.shares.append))
     made = KafkaWatch(SETTINGS, pipeline, SimpleNamespace(set_lag=lambda lag: setattr(told, "lag", lag)))
+    # Of this one alone: a worker of other tests may run in this process.
+    monkeypatch.setattr(made._reader, "lag", told.read_lag, raising=False)
+    monkeypatch.setattr(made._reader, "members", told.count_members, raising=False)
     running = asyncio.create_task(made.run())
     yield made
     running.cancel()
