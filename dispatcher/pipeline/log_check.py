@@ -7,6 +7,7 @@ an unclean end those that a source partition's former owner may have made.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from itertools import islice
 
 import structlog
 
@@ -50,7 +51,6 @@ class LogCheck:
         self._metrics = metrics
         self._ready = ready
         self._pending: deque[Delivery] = deque()
-        self._asking = 0
         self._running: asyncio.Task[None] | None = None
         self._unknown: dict[str, list[Delivery]] = {}
         self._unknown_count = 0
@@ -58,7 +58,7 @@ class LogCheck:
 
     def __len__(self) -> int:
         """How many deliveries wait to be checked, or for their subscription to be looked up."""
-        return len(self._pending) + self._asking + self._unknown_count
+        return len(self._pending) + self._unknown_count
 
     def submit(self, delivery: Delivery) -> None:
         """Check a delivery; it is then ready, or its record's part is done."""
@@ -70,14 +70,13 @@ class LogCheck:
     async def _run(self) -> None:
         try:
             while self._pending:
-                batch = [self._pending.popleft() for _ in range(min(len(self._pending), BATCH_DELIVERIES))]
-                self._asking = len(batch)
+                # They count as waiting until the log has answered.
+                batch = list(islice(self._pending, BATCH_DELIVERIES))
                 states = await self._ask(batch)
-                self._asking = 0
                 for delivery in batch:
+                    self._pending.popleft()
                     self._pass_on(delivery, states)
         finally:
-            self._asking = 0
             self._running = None
 
     async def _ask(self, batch: list[Delivery]) -> Mapping[str, LoggedState]:

@@ -145,35 +145,37 @@ def test_held_deliveries_get_slots_of_a_full_process():
     assert sum(verdict is Verdict.TAKEN for verdict in world.offer(64, "wh_busy")) == 64
 
 
-def test_every_waiting_lane_gets_its_turn(monkeypatch):
-    """With more waiting lanes than are looked at in one tick, each is looked at."""
-    monkeypatch.setattr(lanes_module, "PUMPED_AT_ONCE", 2)
-    names = [f"wh_{number}" for number in range(7)]
+WAITING = [f"wh_{number}" for number in range(7)]
+
+
+def waiting_for_their_rates(names):
+    """Lanes with a delivery each that waited for a rate limit and may go now."""
     world = Endpoints(rates=dict.fromkeys(names, 1.0))
     for name in names:
         world.offer(1, name)
         world.lanes.hold(world.delivery(name))
     world.finish()
     world.clock.now += 2
+    return world
+
+
+def test_every_waiting_lane_gets_its_turn(monkeypatch):
+    """With more waiting lanes than are looked at in one tick, each is looked at."""
+    monkeypatch.setattr(lanes_module, "PUMPED_AT_ONCE", 2)
+    world = waiting_for_their_rates(WAITING)
     for _ in range(4):
         world.lanes.tick()
-    assert {delivery.subscription_id for delivery, _ in world.started} == set(names)
+    assert {delivery.subscription_id for delivery, _ in world.started} == set(WAITING)
 
 
 def test_many_that_may_go_at_once_go_over_several_turns(monkeypatch):
     """A tick starts as many as one turn of the loop bears and says that there are more; the rest go turn by turn."""
     monkeypatch.setattr(lanes_module, "STARTED_AT_ONCE", 3)
-    names = [f"wh_{number}" for number in range(7)]
-    world = Endpoints(rates=dict.fromkeys(names, 1.0))
-    for name in names:
-        world.offer(1, name)
-        world.lanes.hold(world.delivery(name))
-    world.finish()
-    world.clock.now += 2
+    world = waiting_for_their_rates(WAITING)
     started = [(world.lanes.tick(), len(world.started))]
     started += [(world.lanes.pump(), len(world.started)) for _ in range(2)]
     assert started == [(True, 3), (True, 6), (False, 7)]
-    assert {delivery.subscription_id for delivery, _ in world.started} == set(names)
+    assert {delivery.subscription_id for delivery, _ in world.started} == set(WAITING)
 
 
 def test_a_new_lane_begins_with_its_rate_limit():

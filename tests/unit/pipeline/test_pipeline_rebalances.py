@@ -116,15 +116,21 @@ async def test_late_success_is_logged_only(worlds):
     assert (world.window.held_bytes, world.pipeline.lanes.in_flight) == (0, 0)
 
 
-async def test_event_under_way_is_handed_over_whole(worlds):
-    """A fan-out cut off by a rebalance is made to its end and handed over, so that nothing behind it is done again."""
-    world = worlds(max_in_flight=10)
+async def begin_fan_out(world):
+    """Publish an event for 30 webhooks, of which none answers, to a worker with 10 slots; gives its consumer."""
     for number in range(30):
         world.index.put(subscription(f"wh_{number}"))
     world.sender.answers = lambda _sent: None
     consumer = world.add_source()
     await world.start()
     world.publish(1)
+    return consumer
+
+
+async def test_event_under_way_is_handed_over_whole(worlds):
+    """A fan-out cut off by a rebalance is made to its end and handed over, so that nothing behind it is done again."""
+    world = worlds(max_in_flight=10)
+    consumer = await begin_fan_out(world)
     world.publish(2)
     await eventually(lambda: len(world.sender.sent) == 10 and world.pipeline.roles[0].incomplete == 2)
     await consumer.revoke()
@@ -138,12 +144,7 @@ async def test_partly_expanded_record(worlds, monkeypatch):
     """A fan-out too large to be made whole stays incomplete, its unsent siblings go nowhere, and no window is lost."""
     monkeypatch.setattr(role, "MAX_FINISHED", 19)
     world = worlds(max_in_flight=10)
-    for number in range(30):
-        world.index.put(subscription(f"wh_{number}"))
-    world.sender.answers = lambda _sent: None
-    consumer = world.add_source()
-    await world.start()
-    world.publish(1)
+    consumer = await begin_fan_out(world)
     await eventually(lambda: len(world.sender.sent) == 10)
     await consumer.revoke()
     assert not world.producer.produced
