@@ -115,6 +115,7 @@ class Lanes:
         self.rate_share = 1.0
         self.replays_left = REPLAYS_A_TICK
         self._started = 0
+        self._some_left = False
 
     @property
     def now(self) -> float:
@@ -299,11 +300,12 @@ class Lanes:
         """Start what waited for time to pass: for a rate limit, a share, a slot. Called every `TICK_SECONDS`.
 
         Returns:
-            Whether some may be left: call `pump` in the loop's next turn, and go on while that says so.
+            Whether some may be left: call `pump` in the loop's next turn, and go on while that says so. False where
+            that is still being done since an earlier tick: it goes on as it is.
         """
         now = self._clock.now
         self.replays_left = REPLAYS_A_TICK
-        some_left = self.pump()
+        some_left = not self._some_left and self.pump()
         if self.in_flight >= self._half:
             self._judge_some(now)
         for subscription_id, since in list(islice(self._idle.items(), PUMPED_AT_ONCE)):
@@ -316,6 +318,7 @@ class Lanes:
         """Start what waits and may be sent now; True where that was enough for one turn of the loop."""
         now = self._clock.now
         enough = self._started + STARTED_AT_ONCE
+        self._some_left = True
         for subscription_id, lane in list(islice(self._waiting.items(), PUMPED_AT_ONCE)):
             # The lanes take turns: who was pumped comes last.
             self._waiting[subscription_id] = self._waiting.pop(subscription_id)
@@ -328,6 +331,7 @@ class Lanes:
             # All had a turn, in the same order: another one is the first of the next.
             first = next(iter(self._waiting))
             self._waiting[first] = self._waiting.pop(first)
+        self._some_left = False
         return False
 
     def meet(self, lane: Lane, subscription: Subscription) -> None:

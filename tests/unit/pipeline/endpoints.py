@@ -63,6 +63,12 @@ class Endpoints:
         for delivery, lane in ended:
             self.lanes.finished(delivery, lane, seconds=seconds, succeeded=succeeded, overloaded=overloaded)
 
+    def tick(self) -> None:
+        """Let a tick pass, and the turns of the loop in which what it may start is started."""
+        if self.lanes.tick():
+            while self.lanes.pump():
+                pass
+
     def slow(self, subscription_id, workspace="ws") -> None:
         """Make a lane known as slow, with nothing in flight."""
         for _ in range(60):

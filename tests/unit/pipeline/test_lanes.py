@@ -79,7 +79,7 @@ def test_held_deliveries_wait_beyond_the_bounds():
     for _ in range(60):
         world.clock.now += 0.01
         world.finish()
-        world.lanes.tick()
+        world.tick()
     assert (world.lanes.held, world.lanes.in_flight) == (0, 0)
     assert world.lanes._held_bytes == 0
 
@@ -120,7 +120,7 @@ def test_what_is_queued_behind_a_held_delivery_never_stops_it():
     assert (world.lanes.in_flight, world.lanes.queued, world.lanes.has_room) == (0, 10, False)
     for _ in range(100):
         world.clock.now += TICK_SECONDS
-        world.lanes.tick()
+        world.tick()
         assert world.lanes.in_flight <= 10
         world.finish()
     assert (world.lanes.queued, world.lanes.held) == (0, 0)
@@ -138,7 +138,7 @@ def test_held_deliveries_get_slots_of_a_full_process():
         while world.lanes.offer(world.delivery("wh_busy")) is Verdict.TAKEN:
             pass
         world.clock.now += TICK_SECONDS
-        world.lanes.tick()
+        world.tick()
         assert world.lanes.in_flight <= 64
     assert world.lanes.held == 0
     world.finish()
@@ -164,7 +164,7 @@ def test_every_waiting_lane_gets_its_turn(monkeypatch):
     monkeypatch.setattr(lanes_module, "PUMPED_AT_ONCE", 2)
     world = waiting_for_their_rates(WAITING)
     for _ in range(4):
-        world.lanes.tick()
+        world.tick()
     assert {delivery.subscription_id for delivery, _ in world.started} == set(WAITING)
 
 
@@ -176,6 +176,19 @@ def test_many_that_may_go_at_once_go_over_several_turns(monkeypatch):
     started += [(world.lanes.pump(), len(world.started)) for _ in range(2)]
     assert started == [(True, 3), (True, 6), (False, 7)]
     assert {delivery.subscription_id for delivery, _ in world.started} == set(WAITING)
+
+
+def test_a_tick_starts_nothing_while_the_turns_of_an_earlier_one_go_on(monkeypatch):
+    """However many ticks come before all were started, one turn of the loop starts no more than it bears."""
+    monkeypatch.setattr(lanes_module, "STARTED_AT_ONCE", 3)
+    world = waiting_for_their_rates(WAITING)
+    assert (world.lanes.tick(), len(world.started)) == (True, 3)
+    assert (world.lanes.tick(), len(world.started)) == (False, 3)
+    assert [world.lanes.pump() for _ in range(2)] == [True, False]
+    assert len(world.started) == len(WAITING)
+    world.lanes.hold(world.delivery("wh_new"))
+    world.tick()
+    assert len(world.started) == len(WAITING) + 1
 
 
 def test_a_new_lane_begins_with_its_rate_limit():
@@ -193,10 +206,10 @@ def test_a_rate_limit_that_is_gone_holds_nobody(today):
     world.finish()
     for _ in range(5):
         world.lanes.hold(world.delivery())
-    world.lanes.tick()
+    world.tick()
     assert world.lanes.held == 5
     world.subscriptions["wh_a"] = today
-    world.lanes.tick()
+    world.tick()
     assert (world.lanes.held, len(world.started) + len(world.settled)) == (0, 5)
 
 
@@ -233,7 +246,7 @@ def test_a_lane_that_was_refused_room_is_forgotten():
     assert world.offer(1, "wh_b") == [Verdict.FULL]
     assert len(world.lanes.known) == 2
     world.clock.now += lanes_module.REMEMBERED_SECONDS + 1
-    world.lanes.tick()
+    world.tick()
     assert [lane.subscription_id for lane in world.lanes.known] == ["wh_a"]
 
 
@@ -260,7 +273,7 @@ def test_rate_limit_lets_through_what_it_says():
     for _ in range(int(10 / TICK_SECONDS)):
         world.clock.now += TICK_SECONDS
         moved += world.offer(2).count(Verdict.SLOW)
-        world.lanes.tick()
+        world.tick()
         sent += len(world.started)
         world.finish()
     assert 95 <= sent <= 112
@@ -276,7 +289,7 @@ def test_rate_limit_is_shared():
     for _ in range(int(10 / TICK_SECONDS)):
         world.clock.now += TICK_SECONDS
         world.offer(2)
-        world.lanes.tick()
+        world.tick()
         sent += len(world.started)
         world.finish()
     assert 90 <= sent <= 140
@@ -301,10 +314,10 @@ def test_idle_lanes_are_forgotten():
     world = Endpoints()
     world.offer(1)
     world.finish()
-    world.lanes.tick()
+    world.tick()
     assert len(world.lanes.known) == 1
     world.clock.now += lanes_module.REMEMBERED_SECONDS + 1
-    world.lanes.tick()
+    world.tick()
     assert len(world.lanes.known) == 0
     assert not world.lanes._shares.workspaces
     for number in range(lanes_module.REMEMBERED + 50):
@@ -365,7 +378,7 @@ def test_counts_always_agree(moves):
                 for _ in range(count):
                     world.lanes.hold(world.delivery(f"wh_{number}", f"ws_{number % 2}"))
             case "tick":
-                world.lanes.tick()
+                world.tick()
             case "withdraw":
                 world.lanes.withdraw(lambda delivery, name=f"wh_{number}": delivery.subscription_id == name)
             case _:
@@ -392,7 +405,7 @@ def test_counts_always_agree(moves):
             break
         world.clock.now += 0.5
         world.finish(seconds=0.01)
-        world.lanes.tick()
+        world.tick()
     assert (world.lanes.in_flight, world.lanes.queued, world.lanes.held, world.lanes._held_bytes) == (0, 0, 0, 0)
     assert all(not lane.held_bytes for lane in world.lanes.known)
 

@@ -82,7 +82,7 @@ def test_fresh_endpoints_that_hang_leave_room():
     assert world.lanes.in_flight == world.max_in_flight // 4
     for seconds in (1.5, 5, 20):
         world.clock.now += seconds
-        world.lanes.tick()
+        world.tick()
         assert world.offer(1, "wh_good", "good") == [Verdict.TAKEN]
         assert world.offer(1, f"wh_new_{seconds}", "good") == [Verdict.TAKEN]
 
@@ -110,7 +110,7 @@ def test_endpoints_that_were_fast_and_hang_are_made_up_for():
         world.offer(1, f"wh_bad_{number}", "bad")
     assert world.offer(1, "wh_good", "good") == [Verdict.FULL]
     world.clock.now += SLOW_SECONDS + 0.1
-    world.lanes.tick()
+    world.tick()
     assert world.offer(1, "wh_good", "good") == [Verdict.TAKEN]
     assert world.offer(1, "wh_bad_new", "bad") == [Verdict.SLOW]
     assert world.offer(1, "wh_bad_0", "bad") == [Verdict.SLOW]
@@ -248,7 +248,7 @@ def test_slow_lanes_take_turns():
     for _ in range(400):
         world.clock.now += 0.25
         world.offer(1, "wh_healthy", "good")
-        world.lanes.tick()
+        world.tick()
         seen |= {delivery.subscription_id for delivery, _ in world.started}
         over = [each for each in world.started if world.clock.now - each[0].started_at >= 2]
         world.started = [each for each in world.started if each not in over]
