@@ -29,6 +29,7 @@ async def show_due_backlog(rig: Rig, backlog: int = BACKLOG) -> None:
         old = await deployment.webhook("/old", "other")
         async with deployment.worker() as process:
             await deployment.awake()
+            await deployment.warm_up()
             await rig.reset()
             count = await deployment.offer(partial(event, is_timed=True), QUIET_PER_SECOND, QUIET_SECONDS)
             await rig.reached(count, "new")
@@ -57,6 +58,7 @@ async def show_lateness(rig: Rig) -> None:
             webhook = await deployment.webhook("/late", "other")
             async with deployment.worker():
                 await deployment.awake()
+                await deployment.warm_up(workspace="other")
                 await rig.reset()
                 count = await put_due(deployment, webhook.subscription.id, rate)
                 await rig.reached(count, "late")
