@@ -265,6 +265,8 @@ class Role:
             self._block()
             return
         self._budget = FEED_BACKLOG_RECORDS if self._has_backlog() else FEED_RECORDS
+        if not self._bring_ready():
+            return
         self._expansions.begin_turn()
         self._feed_partitions(self._engine.clock.now_ms())
         if self._expansions.is_stuck or (self._expansions and self._expansions.is_idle):
@@ -337,11 +339,10 @@ class Role:
                 self._engine.lanes.replays_left -= 1
 
     def _has_room(self) -> bool:
-        """Bring what was taken up to its lanes; say whether more may be taken up. Blocks the role where not."""
+        """Say whether more may be taken up. Blocks the role where not."""
         engine = self._engine
         if (
-            (not self._ready or self._bring_ready())
-            and (self._expansions.has_room if isinstance(self._intake, SourceIntake) else engine.lanes.has_room)
+            (self._expansions.has_room if isinstance(self._intake, SourceIntake) else engine.lanes.has_room)
             and engine.buffer.has_room
             and engine.window.has_room
             and engine.settlement.producing < MAX_PRODUCING
@@ -365,9 +366,15 @@ class Role:
         self._come_back(seconds)
 
     def _bring_ready(self) -> bool:
+        """Bring what the log was asked about to its lanes; False where this turn leaves some of it."""
         while self._ready:
-            if self._offer(self._ready[0]) is not Given.TAKEN:
+            if not self._budget:
+                self._feed_soon()
                 return False
+            if self._offer(self._ready[0]) is not Given.TAKEN:
+                self._block()
+                return False
+            self._budget -= 1
             self._ready.popleft()
         return True
 
@@ -451,7 +458,7 @@ class Role:
                 continue
             if records:
                 self._hold(records)
-                if self not in self._engine.blocked:
+                if self not in self._engine.blocked and not self._feeding_soon:
                     self.feed()
 
     async def _wait_hungry(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -241,6 +242,32 @@ async def test_turns_are_longer_while_live_events_wait(worlds, monkeypatch, name
         reader.feed()
         found.append(len(held))
     assert found == left
+    await eventually(world.caught_up)
+
+
+async def test_what_the_log_was_asked_about_goes_on_over_several_turns(worlds, monkeypatch):
+    """One answer of the log lets hundreds of deliveries go; each turn of the loop starts few of them."""
+    monkeypatch.setattr(role, "FEED_RECORDS", 2)
+    world = worlds()
+    world.index.put(subscription("wh_a"))
+    ask, all_asked = world.log.states, asyncio.Event()
+
+    async def late(delivery_ids):
+        await all_asked.wait()
+        return await ask(delivery_ids)
+
+    world.log.states = late
+    world.add_own("overflow")
+    await world.start()
+    for number in range(12):
+        world.put_own("overflow", number, "wh_a")
+    await eventually(lambda: len(world.role("overflow").active) == 12)
+    all_asked.set()
+    sent = []
+    while len(world.sender.sent) < 12:
+        await asyncio.sleep(0)
+        sent.append(len(world.sender.sent))
+    assert max(after - before for before, after in pairwise(sent)) <= 4
     await eventually(world.caught_up)
 
 
