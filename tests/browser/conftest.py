@@ -105,7 +105,7 @@ async def served(deployment: Deployment) -> AsyncIterator[str]:
         yield str(server.make_url("/console"))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 async def deployed(
     chromium: Browser, services: Services, unique_name: Callable[..., str]
 ) -> AsyncIterator[tuple[Deployment, str]]:

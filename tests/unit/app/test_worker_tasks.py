@@ -5,14 +5,11 @@ import asyncio
 import pytest
 
 from dispatcher.app.connections import producer_of
-from dispatcher.app.replays import WorkerReplays
 from dispatcher.app.worker import Worker
 from dispatcher.core.catalogue import Catalogue
 from dispatcher.core.errors import MisconfiguredError
 from dispatcher.kafka.consumer import KafkaConsumer
-from dispatcher.kafka.lag import LagReader
 from dispatcher.mongo.client import connect
-from dispatcher.mongo.subscription_feed import SubscriptionFeed
 from dispatcher.pipeline.role import Role
 from dispatcher.settings import KafkaSettings, MongoSettings, Settings
 
@@ -24,21 +21,23 @@ async def worker(monkeypatch):
     settings = Settings(KafkaSettings(nowhere), MongoSettings(f"mongodb://{nowhere}"), (b"k" * 32,))
     connection = connect(settings.mongo)
 
-    async def loaded(_feed):
+    async def loaded():
         return None
 
     async def forever(*_):
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(SubscriptionFeed, "ready", loaded)
-    monkeypatch.setattr(SubscriptionFeed, "run", forever)
-    monkeypatch.setattr(LagReader, "lag", forever)
-    monkeypatch.setattr(LagReader, "members", forever)
-    monkeypatch.setattr(Worker, "_run_pipeline", forever)
-    monkeypatch.setattr(WorkerReplays, "run", forever)
+    worker = Worker(settings, connection, producer_of(settings), Catalogue())
+    # Of this worker alone: those of other folders' tests may still run in this process.
+    monkeypatch.setattr(worker._feed, "ready", loaded)
+    monkeypatch.setattr(worker._feed, "run", forever)
+    monkeypatch.setattr(worker._kafka_watch._reader, "lag", forever)
+    monkeypatch.setattr(worker._kafka_watch._reader, "members", forever)
+    monkeypatch.setattr(worker, "_run_pipeline", forever)
+    monkeypatch.setattr(worker._replays, "run", forever)
     loop = asyncio.get_running_loop()
     handler = loop.get_exception_handler()
-    yield Worker(settings, connection, producer_of(settings), Catalogue())
+    yield worker
     loop.set_exception_handler(handler)
     connection.close()
 
@@ -47,17 +46,17 @@ async def worker(monkeypatch):
 async def test_a_dead_subscription_feed_ends_the_worker(worker, monkeypatch, at):
     """Without the feed the index would grow stale unnoticed: its fault is the worker's, whenever it comes."""
 
-    async def die(_feed):
+    async def die():
         if at == "later":
             await asyncio.sleep(0.05)
         raise ValueError("this document is no BSON")
 
-    async def never(_feed):
+    async def never():
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(SubscriptionFeed, "run", die)
+    monkeypatch.setattr(worker._feed, "run", die)
     if at == "while it loads":
-        monkeypatch.setattr(SubscriptionFeed, "ready", never)
+        monkeypatch.setattr(worker._feed, "ready", never)
     with pytest.raises(ValueError, match="no BSON"):
         await asyncio.wait_for(worker.run(), 20)
 
@@ -71,8 +70,8 @@ async def test_a_lag_that_kafka_refuses_to_tell_is_no_silence(worker, monkeypatc
         asked.append(len(asked))
         raise MisconfiguredError("Kafka doesn't let this user read the group's offsets")
 
-    monkeypatch.setattr(LagReader, "lag", refuse)
-    monkeypatch.setattr(LagReader, "members", refuse)
+    monkeypatch.setattr(worker._kafka_watch._reader, "lag", refuse)
+    monkeypatch.setattr(worker._kafka_watch._reader, "members", refuse)
     running = asyncio.create_task(worker.run())
     async with asyncio.timeout(20):
         while len(asked) < 6:
