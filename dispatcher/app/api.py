@@ -54,6 +54,9 @@ from dispatcher.operations.test_events import EventTests
 from dispatcher.operations.webhooks import Webhooks
 from dispatcher.settings import Settings
 
+PING_SECONDS = 6.0
+"""How long MongoDB may take to say that it is there; a driver that finds no server says so after five."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -167,12 +170,28 @@ def _console_operations(
 
 
 async def mongo_readiness(connection: Connection) -> Mapping[str, str | None]:
-    """Say whether MongoDB answers."""
+    """Say whether MongoDB answers; takes `PING_SECONDS` at most."""
     try:
-        await connection.ping()
+        async with asyncio.timeout(PING_SECONDS):
+            await connection.ping()
     except UnavailableError as error:
         return {"mongo": str(error)}
+    except TimeoutError:
+        return {"mongo": f"MongoDB hasn't answered within {PING_SECONDS:g} s"}
     return {"mongo": None}
+
+
+def make_api_operations(connection: Connection) -> web.Application:
+    """Make the metrics port's application of an API process."""
+    metrics = Metrics()
+    checks: dict[str, str | None] = {}
+    metrics.labelled_gauge("ready", lambda: {name: float(reason is None) for name, reason in checks.items()})
+
+    async def page() -> bytes:
+        checks.update(await mongo_readiness(connection))
+        return metrics.page()
+
+    return make_operations_app(lambda: True, lambda: mongo_readiness(connection), page)
 
 
 @asynccontextmanager
@@ -182,14 +201,9 @@ async def serve_api(settings: Settings) -> AsyncIterator[int]:
     Yields:
         The API's port.
     """
-    metrics = Metrics()
     server = settings.server
     async with mongo_connection(settings) as connection:
-
-        async def page() -> bytes:
-            return metrics.page()
-
-        operations = make_operations_app(lambda: True, lambda: mongo_readiness(connection), page)
+        operations = make_api_operations(connection)
         async with (
             listen(operations, Listener(server.metrics_host, server.metrics_port)) as metrics_port,
             listen(build_api(settings, connection), Listener(server.api_host, server.api_port)) as port,

@@ -1,11 +1,14 @@
 """MongoDB killed, frozen and short of history: nothing is lost, and everybody is told in time."""
 
 import asyncio
+import re
 import time
 from dataclasses import replace
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
+from dispatcher.app import api
 from dispatcher.core.errors import UnavailableError
 from dispatcher.core.matching import SubscriptionIndex
 from dispatcher.mongo import (
@@ -78,6 +81,30 @@ async def written(log, entries, seconds=60):
         except UnavailableError:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+async def test_an_api_process_says_that_mongodb_is_gone(connection, mongod, monkeypatch, is_frozen):
+    """Its readiness and its metrics page say so, soon, whether MongoDB is silent or ended, and when it is back."""
+    monkeypatch.setattr(api, "PING_SECONDS", 2.0)
+    async with TestClient(TestServer(api.make_api_operations(connection))) as client:
+
+        async def told():
+            async with asyncio.timeout(20), client.get("/readyz") as ready, client.get("/metrics") as page:
+                shown = re.search(r'^dispatcher_ready\{check="mongo"\} (.*)$', await page.text(), re.MULTILINE)
+                return ready.status, shown[1]
+
+        assert await told() == (200, "1.0")
+        if is_frozen:
+            mongod.pause()
+        else:
+            await mongod.stop()
+        assert await told() == (503, "0.0")
+        mongod.resume()
+        await mongod.start()
+        async with asyncio.timeout(60):
+            while await told() != (200, "1.0"):
+                await asyncio.sleep(0.1)
 
 
 async def test_everything_says_unavailable_and_works_again(connection, mongod):
