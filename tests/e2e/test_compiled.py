@@ -26,9 +26,9 @@ def compiled(tmp_path_factory):
     return folder
 
 
-def run(*command, cwd):
+def run(*command, cwd, seconds=600):
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("DISPATCHER_", "PYTHON"))}
-    done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, check=False, timeout=seconds)
     assert done.returncode == 0, (done.stdout + done.stderr)[-8_000:]
     return done.stdout
 
@@ -43,8 +43,8 @@ def test_decisions_and_pipeline_are_the_same(compiled):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(700)
+@pytest.mark.timeout(1_600)
 @pytest.mark.parametrize("tests", ["tests/e2e/test_retry_ladder.py", "tests/e2e/test_bad_records.py", "tests/faults"])
 def test_workers_are_the_same(compiled, tests):
     """Workers on real services do what they do uncompiled, whatever fails."""
-    run(sys.executable, "-m", "pytest", "-x", "-m", "not slow", tests, cwd=compiled)
+    run(sys.executable, "-m", "pytest", "-x", "-m", "not slow", tests, cwd=compiled, seconds=1_500)
