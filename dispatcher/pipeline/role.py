@@ -68,7 +68,7 @@ class Engine:
         metrics: Instruments.
         clock: The time.
         gate: False while nothing may be taken up (the index is stale).
-        index_lookup: Makes a `LogCheck` that reports to a role.
+        check_for: Makes a `LogCheck` that reports to a role.
     """
 
     def __init__(
@@ -261,6 +261,8 @@ class Role:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        # Whoever is blocked and has no timer is fed by nobody: a rebalance took the timer.
+        self._engine.blocked.pop(self, None)
         if not self._engine.gate():
             self._block()
             return
@@ -371,9 +373,13 @@ class Role:
             if not self._budget:
                 self._feed_soon()
                 return False
-            if self._offer(self._ready[0]) is not Given.TAKEN:
-                self._block()
-                return False
+            match self._offer(self._ready[0]):
+                case Given.NO_ROOM:
+                    self._block()
+                    return False
+                case Given.LATER:
+                    # Others are to go first, and here they stand behind it.
+                    self._move_on(self._ready[0])
             self._budget -= 1
             self._ready.popleft()
         return True

@@ -256,6 +256,48 @@ async def test_unclean_start(worlds):
     assert {sent.delivery_id for sent in world.sender.sent} == {delivery_id(6, "wh_a"), delivery_id(9, "wh_b")}
 
 
+async def test_a_blocked_role_goes_on_after_a_rebalance(worlds):
+    """What kept a role from taking up may end while it has no partitions: with the next ones it goes on by itself."""
+    world = worlds()
+    world.index.put(subscription("wh_a"))
+    consumer = world.add_source()
+    await world.start()
+    world.gate_open = False
+    world.publish(1)
+    blocked = world.role("source")
+    await eventually(lambda: blocked in world.pipeline._engine.blocked)
+    await consumer.revoke()
+    world.gate_open = True
+    await asyncio.sleep(0.25)  # a poll that began before would bring records in time for the opening
+    await consumer.assign(("events", 0))
+    world.publish(2)
+    await eventually(world.caught_up)
+    assert {sent.delivery_id for sent in world.sender.sent} == {delivery_id(number, "wh_a") for number in (1, 2)}
+
+
+async def test_after_an_unclean_end_a_large_fan_out_keeps_nobody_waiting(worlds, monkeypatch):
+    """What the log was asked about and has no room in its workspace's share stands before no other's."""
+    monkeypatch.setattr(role, "MAX_CHECKING", 20)
+    world = worlds(max_in_flight=40)
+    world.pipeline.lanes.slow_seconds = 60.0  # what hangs isn't found slow within this test
+    for number in range(100):
+        world.index.put(subscription(f"wh_{number}", events=("large",)))
+    world.index.put(subscription("wh_b", workspace_id="b"))
+    world.sender.answers = lambda sent: answer() if sent.subscription_id == "wh_b" else None
+    world.broker.commits["source"][("events", 0)] = CommitPoint(0, "open")
+    world.add_source()
+    await world.start()
+    world.publish("first", workspace_id="b")
+    await eventually(lambda: len(world.sender.sent) == 1)
+    world.publish("large", type="large")
+    await eventually(lambda: len(world.sender.sent) > 10)
+    world.publish("second", workspace_id="b")
+    await eventually(lambda: "wh_b" in {sent.subscription_id for sent in world.sender.sent[1:]})
+    world.sender.answers = lambda _sent: answer()
+    world.sender.release()
+    await eventually(world.caught_up)
+
+
 async def test_look_ups_end(worlds, monkeypatch):
     """When as many deliveries were unknown to the log as could have been unlogged, it isn't asked any more."""
     monkeypatch.setattr(role, "LOOKUPS", 10)
