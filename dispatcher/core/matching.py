@@ -14,6 +14,9 @@ from dispatcher.core.model import Status, Subscription
 TYPE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 """A well-formed event type."""
 
+REMEMBERED_REMOVALS = 10_000
+"""Of so many removed subscriptions it is remembered that they are gone."""
+
 _NOTHING: dict[str, Subscription] = {}
 
 
@@ -53,6 +56,7 @@ class SubscriptionIndex:
     def __init__(self) -> None:
         self._by_id: dict[str, Subscription] = {}
         self._by_workspace: dict[str, dict[str, dict[str, Subscription]]] = {}
+        self._removed: dict[str, None] = {}  # the longest ago first
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -76,6 +80,7 @@ class SubscriptionIndex:
                 return False
             self._unlink(known)
         self._by_id[subscription.id] = subscription
+        self._removed.pop(subscription.id, None)
         if subscription.status == Status.ACTIVE:
             patterns = self._by_workspace.setdefault(subscription.workspace_id, {})
             for pattern in subscription.events:
@@ -87,6 +92,13 @@ class SubscriptionIndex:
         known = self._by_id.pop(subscription_id, None)
         if known is not None:
             self._unlink(known)
+        self._removed[subscription_id] = None
+        if len(self._removed) > REMEMBERED_REMOVALS:
+            del self._removed[next(iter(self._removed))]
+
+    def was_removed(self, subscription_id: str) -> bool:
+        """Say whether a subscription is one of the `REMEMBERED_REMOVALS` that were removed last."""
+        return subscription_id in self._removed
 
     def match(self, workspace_id: str, event_type: str) -> list[Subscription]:
         """Return the active subscriptions of this workspace that want this type, each once."""

@@ -112,8 +112,14 @@ class Attempts:
         self.lanes: Lanes | None = None
 
     def look_up(self, delivery: Delivery) -> Subscription | None:
-        """Return what a delivery's subscription is today; None where there is none any more."""
-        return self._index.get(delivery.subscription_id) or delivery.subscription
+        """Return what a delivery's subscription is today; None where there is none any more.
+
+        What was looked up for the delivery itself counts until the index knows better.
+        """
+        known = self._index.get(delivery.subscription_id)
+        if known is not None or self._index.was_removed(delivery.subscription_id):
+            return known
+        return delivery.subscription
 
     def start(self, delivery: Delivery, lane: Lane) -> bool:
         """Start the next attempt, with what the subscription says now.

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dispatcher.core import matching
 from dispatcher.core.matching import TYPE, SubscriptionIndex, is_pattern, patterns_of
 from dispatcher.core.model import Subscription
 
@@ -227,3 +228,16 @@ def test_every_type_is_a_pattern(event_type):
     """Any well-formed type may be subscribed to by its name."""
     assert TYPE.fullmatch(event_type)
     assert is_pattern(event_type)
+
+
+def test_what_was_removed_is_remembered_for_a_while(monkeypatch):
+    """The latest removals are known, until the subscription is put back or too many came after."""
+    monkeypatch.setattr(matching, "REMEMBERED_REMOVALS", 2)
+    index = SubscriptionIndex()
+    for name in ("wh_a", "wh_b", "wh_c"):
+        index.put(subscription(name.removeprefix("wh_")))
+        assert not index.was_removed(name)
+        index.remove(name)
+    assert [index.was_removed(name) for name in ("wh_a", "wh_b", "wh_c")] == [False, True, True]
+    index.put(subscription("b"))
+    assert not index.was_removed("wh_b")

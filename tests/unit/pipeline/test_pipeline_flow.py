@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from collections import Counter
 
 import pytest
 from structlog.testing import capture_logs
@@ -348,6 +349,24 @@ async def test_unknown_subscription(worlds):
     await eventually(world.caught_up)
     assert [sent.subscription_id for sent in world.sender.sent].count("wh_new") == 5
     assert [entry.reason for entry in world.log.entries if entry.subscription_id == "wh_none"] == ["deleted"] * 5
+
+
+async def test_a_webhook_that_was_looked_up_and_then_deleted_gets_nothing(worlds):
+    """What was looked up for a delivery counts no more once the index has known the webhook, and that it is gone."""
+    world = worlds()
+    limited = subscription("wh_new", rate_limit=1)
+    world.subscriptions.stored["wh_new"] = limited
+    world.add_own("overflow")
+    await world.start()
+    for number in range(5):
+        world.put_own("overflow", number, "wh_new")
+    await eventually(lambda: world.pipeline.lanes.held >= 3)
+    world.index.put(limited)
+    world.index.remove("wh_new")
+    sent = len(world.sender.sent)
+    await eventually(world.caught_up)
+    assert len(world.sender.sent) == sent
+    assert Counter(entry.status for entry in world.log.entries)["skipped"] == 5 - sent
 
 
 async def test_log_that_does_not_answer(worlds, monkeypatch):
