@@ -17,7 +17,7 @@ from dispatcher.pipeline.shares import LONG_SECONDS, RECENT_SECONDS, Shares
 from dispatcher.pipeline.work import Delivery, Window
 
 QUEUE = 512
-"""Deliveries of source topics that wait in one lane, at most."""
+"""Deliveries that wait in one lane, at most; those of own topics that are held there come besides."""
 
 LANE_BYTES_SHARE = 1 / 8
 """What one lane may take of the payload window."""
@@ -43,7 +43,7 @@ REMEMBERED = 10_000
 REMEMBERED_SECONDS = 60.0
 PUMPED_AT_ONCE = 1_000
 STARTED_AT_ONCE = 32
-"""Attempts that waited and are started in one turn of the loop, some two milliseconds; one lane may start more."""
+"""Attempts that waited and are started in one turn of the loop, or settled without one: some two milliseconds."""
 
 JUDGED_AT_ONCE = 1_000
 
@@ -72,11 +72,12 @@ class Lanes:
         max_per_lane: Bound on one lane's requests under way.
         window: The payload bytes held.
         clock: What endpoints are measured with.
+        gate: False while nothing may be sent of what waits (what is known of subscriptions is stale).
 
     Attributes:
         in_flight: Requests under way.
-        queued: Deliveries of source topics that wait in their lane.
-        held: Deliveries of own topics that wait in their lane.
+        queued: Deliveries that wait in their lane.
+        held: Deliveries of own topics that wait in their lane besides, however full it is.
         slow_seconds: `SLOW_SECONDS`, as it was when these lanes were made.
         rate_share: This process's part of each subscription's rate limit; changed by `share_rates`.
         replays_left: How many replays may be taken up until the next tick, while other deliveries have work.
@@ -90,7 +91,9 @@ class Lanes:
         max_per_lane: int,
         window: Window,
         clock: LaneClock,
+        gate: Callable[[], bool],
     ) -> None:
+        self._gate = gate
         self._start = start
         self._look_up = look_up
         self._max = max_in_flight
@@ -369,7 +372,7 @@ class Lanes:
         workspace.lanes += 1
         lane = Lane(delivery.subscription_id, workspace, self._max_per_lane, now)
         self._lanes[lane.subscription_id] = lane
-        self._idle[lane.subscription_id] = now
+        self._rest(lane)
         self.meet(lane, subscription)
         return lane
 
@@ -478,8 +481,11 @@ class Lanes:
 
     def _pump(self, lane: Lane, now: float) -> None:
         """Start what waits in a lane, as far as its endpoint, its share and the process allow."""
+        if not self._gate():
+            return
         queue = lane.queue
-        while queue:
+        enough = self._started + STARTED_AT_ONCE
+        while queue and self._started < enough:
             if not (lane.breaker.is_open and lane.breaker.refuses(now)):
                 slow = self._judge(lane, now)
                 if self.in_flight >= self._max + (0 if slow else self._shares.hanging):

@@ -147,6 +147,7 @@ class Pipeline:
             limits.max_in_flight_per_webhook,
             window,
             self._lane_clock,
+            gate,
         )
         attempts.lanes = self.lanes
         self._engine = Engine(
@@ -200,7 +201,11 @@ class Pipeline:
                 following.cancel()
 
     async def stop(self) -> None:
-        """Stop every role side by side, then write what is left of the delivery log; at most about 22 s."""
+        """Stop every role side by side, then write what is left of the delivery log.
+
+        It takes about 20 s at most where Kafka answers, and 33 s where it doesn't: whoever ends it sooner costs
+        repeats, and nothing else.
+        """
         await asyncio.gather(*(role.stop() for role in self.roles), return_exceptions=True)
         await self.buffer.close(2.0)
         if self.health is not None:

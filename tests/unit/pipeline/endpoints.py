@@ -20,11 +20,18 @@ class Endpoints:
     clock: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(now=100.0, is_busy=False))
     rates: dict[str, float] = field(default_factory=dict)
     settled: list[Delivery] = field(default_factory=list)
+    gate_open: bool = True
 
     def __post_init__(self) -> None:
         self.subscriptions: dict[str, object] = {}
         self.lanes = Lanes(
-            self.start, self.look_up, self.max_in_flight, self.max_per_lane, Window(self.limit_bytes), self.clock
+            self.start,
+            self.look_up,
+            self.max_in_flight,
+            self.max_per_lane,
+            Window(self.limit_bytes),
+            self.clock,
+            lambda: self.gate_open,
         )
 
     def look_up(self, delivery):

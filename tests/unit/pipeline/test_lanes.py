@@ -250,6 +250,46 @@ def test_a_lane_that_was_refused_room_is_forgotten():
     assert [lane.subscription_id for lane in world.lanes.known] == ["wh_a"]
 
 
+def test_idle_lanes_are_bounded(monkeypatch):
+    """However many webhooks an event without room goes to, so many lanes are remembered and no more."""
+    monkeypatch.setattr(lanes_module, "REMEMBERED", 5)
+    world = Endpoints(max_in_flight=1)
+    world.offer(1)
+    for number in range(20):
+        assert world.offer(1, f"wh_{number}") == [Verdict.FULL]
+    assert [lane.subscription_id for lane in world.lanes.known] == ["wh_a", *(f"wh_{each}" for each in range(15, 20))]
+
+
+def test_nothing_that_waits_is_sent_while_the_index_is_stale():
+    """Neither an answer nor a tick starts what waits, whose secret or URL may be revoked; then both do again."""
+    world = Endpoints(max_in_flight=10, max_per_lane=2)
+    world.offer(6)
+    world.gate_open = False
+    world.finish()
+    world.tick()
+    assert (world.lanes.in_flight, world.lanes.queued) == (0, 4)
+    world.gate_open = True
+    world.tick()
+    assert (world.lanes.in_flight, world.lanes.queued) == (2, 2)
+    world.finish()
+    assert (world.lanes.in_flight, world.lanes.queued) == (2, 0)
+
+
+def test_what_waits_for_a_webhook_that_is_gone_ends_over_several_turns(monkeypatch):
+    """Thousands that wait in one lane and are not to be sent any more are settled in as many turns as it takes."""
+    monkeypatch.setattr(lanes_module, "STARTED_AT_ONCE", 10)
+    world = Endpoints(rates={"wh_a": 0.001})
+    world.offer(1)
+    world.finish()
+    for _ in range(25):
+        world.lanes.hold(world.delivery())
+    world.subscriptions["wh_a"] = None
+    ended = [(world.lanes.tick(), len(world.settled))]
+    ended += [(world.lanes.pump(), len(world.settled)) for _ in range(2)]
+    assert ended == [(True, 10), (True, 20), (False, 25)]
+    assert world.lanes.held == 0
+
+
 def test_answers_of_an_old_url_teach_nothing():
     """What an endpoint answers after its URL was changed tells nothing of the new one, and gives its slot back."""
     world = Endpoints()

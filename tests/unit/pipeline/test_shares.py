@@ -235,6 +235,18 @@ def test_a_pause_of_a_healthy_lane_stops_nobody_beside_slow_ones():
     assert world.offer(3, "wh_healthy") == [Verdict.TAKEN] * 3
 
 
+@pytest.mark.parametrize(("held", "verdict"), [(0.1, Verdict.TAKEN), (0.6, Verdict.SLOW)])
+def test_an_event_counts_once_in_the_window_however_many_slow_lanes_hold_it(held, verdict):
+    """Slow lanes have their share of the bytes only where so many are held, and not each event once a delivery."""
+    world = Endpoints(limit_bytes=1_000_000)
+    world.lanes._window.held_bytes = int(held * world.limit_bytes)
+    names = [f"wh_{number}" for number in range(7)]
+    for name in names:
+        world.slow(name)
+    world.offer(1, "wh_healthy", "good")
+    assert [world.offer(1, name, size=100_000) for name in names] == [[Verdict.TAKEN]] * 5 + [[verdict]] * 2
+
+
 def test_slow_lanes_take_turns():
     """Of slow lanes with a backlog each gets slots of the share in time; none keeps its own for ever."""
     world = Endpoints(max_in_flight=64)
