@@ -91,7 +91,7 @@ class Pipeline:
         names: The own topics and the schedule.
         limits: Bounds.
         metrics: Instruments.
-        gate: False while nothing may be taken up (the index is stale).
+        gate: False while nothing may be taken up or sent (the index is stale).
         fatal: Told of what no trying again can mend; ends the process.
     """
 
