@@ -274,6 +274,10 @@ class Metrics:
             raise ValueError(f"{name} has no label")
         self.labelled_gauges[name] = (text, label, read)
 
+    def show_readiness(self, checks: Callable[[], Mapping[str, str | None]]) -> None:
+        """Show what `/readyz` looks at: by name, why it isn't ready, or None."""
+        self.labelled_gauge("ready", lambda: {name: float(reason is None) for name, reason in checks().items()})
+
     def set_lag(self, lag: Mapping[tuple[str, int], int]) -> None:
         """Take over the lag of every partition; partitions that are not named are forgotten."""
         self.lag.clear()

@@ -185,7 +185,7 @@ def make_api_operations(connection: Connection) -> web.Application:
     """Make the metrics port's application of an API process."""
     metrics = Metrics()
     checks: dict[str, str | None] = {}
-    metrics.labelled_gauge("ready", lambda: {name: float(reason is None) for name, reason in checks.items()})
+    metrics.show_readiness(lambda: checks)
 
     async def page() -> bytes:
         checks.update(await mongo_readiness(connection))

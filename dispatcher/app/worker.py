@@ -132,9 +132,7 @@ class Worker:
         self.metrics.gauge("index_subscriptions", lambda: self._feed.size)
         self.metrics.gauge("index_staleness_seconds", self._staleness)
         self.metrics.gauge("index_broken_documents", lambda: self._feed.broken)
-        self.metrics.labelled_gauge(
-            "ready", lambda: {name: float(problem is None) for name, problem in self._checks().items()}
-        )
+        self.metrics.show_readiness(self._checks)
 
     def stop(self) -> None:
         """Begin to end: finish or hand over what is in flight, then return from `run`."""
