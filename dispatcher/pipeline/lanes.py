@@ -261,7 +261,7 @@ class Lanes:
         is_over = not lane.is_fast and self._shares.is_over(lane, now)
         self._free_slot(lane, delivery)
         if lane.queue:
-            if not is_over:
+            if not is_over and self._gate():
                 self._pump(lane, now)
         elif not lane.in_flight:
             self._rest(lane)
@@ -319,23 +319,8 @@ class Lanes:
 
     def pump(self) -> bool:
         """Start what waits and may be sent now; True where that was enough for one turn of the loop."""
-        now = self._clock.now
-        enough = self._started + STARTED_AT_ONCE
-        self._some_left = True
-        for subscription_id, lane in list(islice(self._waiting.items(), PUMPED_AT_ONCE)):
-            # The lanes take turns: who was pumped comes last.
-            self._waiting[subscription_id] = self._waiting.pop(subscription_id)
-            if lane.rate is not None:
-                self._renew(lane)
-            self._pump(lane, now)
-            if self._started >= enough:
-                return True
-        if self._waiting:
-            # All had a turn, in the same order: another one is the first of the next.
-            first = next(iter(self._waiting))
-            self._waiting[first] = self._waiting.pop(first)
-        self._some_left = False
-        return False
+        self._some_left = self._gate() and self._pump_in_turn()
+        return self._some_left
 
     def meet(self, lane: Lane, subscription: Subscription) -> None:
         """Let a lane take over what its subscription says today."""
@@ -479,10 +464,25 @@ class Lanes:
         else:
             self.queued -= 1
 
+    def _pump_in_turn(self) -> bool:
+        now = self._clock.now
+        enough = self._started + STARTED_AT_ONCE
+        for subscription_id, lane in list(islice(self._waiting.items(), PUMPED_AT_ONCE)):
+            # The lanes take turns: who was pumped comes last.
+            self._waiting[subscription_id] = self._waiting.pop(subscription_id)
+            if lane.rate is not None:
+                self._renew(lane)
+            self._pump(lane, now)
+            if self._started >= enough:
+                return True
+        if self._waiting:
+            # All had a turn, in the same order: another one is the first of the next.
+            first = next(iter(self._waiting))
+            self._waiting[first] = self._waiting.pop(first)
+        return False
+
     def _pump(self, lane: Lane, now: float) -> None:
         """Start what waits in a lane, as far as its endpoint, its share and the process allow."""
-        if not self._gate():
-            return
         queue = lane.queue
         enough = self._started + STARTED_AT_ONCE
         while queue and self._started < enough:

@@ -261,7 +261,7 @@ class Role:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        # Whoever is blocked and has no timer is fed by nobody: a rebalance took the timer.
+        # Blocked without a timer, it would be fed by nobody; a rebalance takes the timer.
         self._engine.blocked.pop(self, None)
         if not self._engine.gate():
             self._block()
@@ -441,7 +441,6 @@ class Role:
 
     def _timed(self) -> None:
         self._timer = None
-        self._engine.blocked.pop(self, None)
         self.feed()
 
     # --- polling and committing -----------------------------------------------------------------------------------

@@ -79,10 +79,9 @@ class Shares:
 
     def is_over(self, lane: Lane, now: float) -> bool:
         """Say whether a lane that isn't known to be fast has its share already, or its workspace has."""
-        half_of_window = self._window.limit_bytes * SLOW_SHARE
         # An event counts once for each delivery in `slow_bytes`, and once in the window.
         slow_have_half = self.slow_in_flight >= self._half or (
-            self.slow_bytes >= half_of_window and self._window.held_bytes >= half_of_window
+            min(self.slow_bytes, self._window.held_bytes) >= self._window.limit_bytes * SLOW_SHARE
         )
         slow_are_over = slow_have_half and now - self._healthy_at < RECENT_SECONDS
         if lane.is_slow and slow_are_over:

@@ -275,6 +275,20 @@ def test_nothing_that_waits_is_sent_while_the_index_is_stale():
     assert (world.lanes.in_flight, world.lanes.queued) == (2, 0)
 
 
+def test_a_tick_goes_on_after_an_index_that_got_stale_between_two_turns(monkeypatch):
+    """The turns of a tick end where nothing may be sent any more; a later tick begins with them anew."""
+    monkeypatch.setattr(lanes_module, "STARTED_AT_ONCE", 3)
+    world = waiting_for_their_rates(WAITING)
+    assert world.lanes.tick()
+    world.gate_open = False
+    assert not world.lanes.pump()
+    assert not world.lanes.tick()
+    assert len(world.started) == 3
+    world.gate_open = True
+    world.tick()
+    assert len(world.started) == len(WAITING)
+
+
 def test_what_waits_for_a_webhook_that_is_gone_ends_over_several_turns(monkeypatch):
     """Thousands that wait in one lane and are not to be sent any more are settled in as many turns as it takes."""
     monkeypatch.setattr(lanes_module, "STARTED_AT_ONCE", 10)
